@@ -1,0 +1,1 @@
+"""Redis: every key, the server functions, users, and the embedded server."""

@@ -1,0 +1,43 @@
+"""Time as Swamp writes it: ISO 8601, UTC, milliseconds, `Z`; and durations as people type them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from swamp.errors import Invalid
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
+_DURATION = re.compile(r"([1-9][0-9]{0,8})(s|mo|m|h|d|w|y)")
+
+
+def utc_now() -> datetime:
+    """The present moment, in UTC. Decisions never call this; they take time as an argument."""
+    return datetime.now(UTC)
+
+
+def iso(moment: datetime) -> str:
+    """`2026-06-15T11:34:58.961Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_iso(text: str) -> datetime:
+    """The inverse of `iso`. Raises `ValueError` for other text."""
+    return datetime.fromisoformat(text)
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration such as `90s`, `15m`, `1h`, `7d`, `2w`, `3mo` (30 days each) or `1y` (365 days).
+
+    Raises `Invalid` for anything else, zero and a missing unit included.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise Invalid(
+            f"'{text}' is not a duration",
+            hint="write a whole number and a unit, for example 90s, 15m, 1h, 7d, 2w, 3mo, 1y",
+        )
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > 100 * _UNITS["y"]:
+        raise Invalid(f"'{text}' is longer than 100 years", hint="choose a shorter duration, for example 1y")
+    return timedelta(seconds=seconds)

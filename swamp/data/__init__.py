@@ -1,0 +1,1 @@
+"""What came out: versioned data, and the journal of runs that produced it."""

@@ -1,0 +1,33 @@
+"""A version of data, as queries and commands see it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which run, job and step produced data, and where. Empty text where there is none."""
+
+    workflow_name: str = ""
+    run_id: str = ""
+    job_name: str = ""
+    step_name: str = ""
+    target: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One thing a method produced, before it has a version.
+
+    `content` is the exact bytes: the JSON text of the attributes for a resource, the file itself for a file.
+    """
+
+    spec_name: str
+    name: str
+    data_type: str  #: `resource` or `file`
+    content_type: str
+    content: bytes
+    tags: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,32 @@
+"""One call of one method, and what came of it: the values that travel between an orchestrator and a worker. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from swamp.data.record import Output
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """Everything that a machine needs to run one method."""
+
+    model_id: str
+    model_name: str
+    model_type: str
+    method: str
+    arguments: Mapping[str, object]  #: checked against the type's method when the run was accepted; JSON values only
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an invocation. A failed one may have outputs too."""
+
+    status: str  #: `succeeded`, `failed` or `canceled`
+    error: str | None  #: why it is not `succeeded`, for people
+    outputs: tuple[Output, ...]
+    started_at: str
+    ended_at: str
+    duration_ms: int

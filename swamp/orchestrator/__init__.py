@@ -1,0 +1,1 @@
+"""`swamp serve`: accepts runs, places steps on targets, records what comes back."""

@@ -1,0 +1,1 @@
+"""Who may join: enrollment tokens and the machines they bound."""

@@ -1,0 +1,1 @@
+"""Secrets: a vault protocol and the vault types that keep it."""

@@ -1,0 +1,1 @@
+"""In what order: workflows, their graphs, and the runs that execute them."""
