@@ -1,0 +1,50 @@
+"""What things may be called, and which name somebody meant. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from swamp.errors import Invalid
+
+NAME_LENGTH = 64
+TARGET_LENGTH = 63  #: with it, `rq:queue:<target>` and `swamp-…` names stay inside what every tool shows on a line
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_TARGET = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def check_name(text: str, what: str) -> str:
+    """`text`, when it can name a model, a workflow, a job or a step; `what` says which in the error.
+
+    Raises `Invalid` otherwise.
+    """
+    if len(text) <= NAME_LENGTH and _NAME.fullmatch(text):
+        return text
+    raise Invalid(
+        f"'{text}' cannot be the name of a {what}",
+        hint=f"use lower-case letters, digits, '-' and '_', beginning with a letter or digit, at most {NAME_LENGTH}",
+    )
+
+
+def check_target(text: str) -> str:
+    """`text`, when it can name a target (a token, and so a queue). Raises `Invalid` otherwise."""
+    if len(text) <= TARGET_LENGTH and _TARGET.fullmatch(text):
+        return text
+    raise Invalid(
+        f"'{text}' cannot be the name of a target",
+        hint=f"use lower-case letters and digits, in parts joined by single '-', at most {TARGET_LENGTH}",
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be; None when none is close."""
+    close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'labels'?`, ready to stand at the end of a message; empty when no known word is close."""
+    guess = nearest(word, known)
+    return f"; did you mean '{guess}'?" if guess else ""
