@@ -1,0 +1,56 @@
+# Everything here works on a machine that has only make and python3 with its venv module. Nothing needs root.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?= -n 2
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CHECKED := swamp workers tests examples
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test checks tests format clean
+
+help: ## show this list
+	@echo "make <target>, where <target> is one of:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## perform the tutorial with real processes: orchestrator, worker, and a step run from one on the other
+	@$(BIN)/python examples/demo.py
+
+test: checks tests ## run every check: format, lint, types, import contracts, tests
+
+checks: $(VENV)/.installed-dev ## run every check but the tests
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+tests: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k token" runs some of them
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+clean: ## remove what make made: the virtual environment, caches, build output
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A stamp file is written last, so an install that was interrupted starts again.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Swamp needs Python 3.11 or newer. Name one: make PYTHON=python3.12 <target>" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "python3 has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing Swamp into $(VENV) ..." >&2
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the development tools into $(VENV) ..." >&2
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
