@@ -1,0 +1,265 @@
+"""How the commands of a repository reach its running orchestrator: a small HTTP client.
+
+The orchestrator writes `.swamp/serve.json` (mode 0600): `url`, `secret`, `pid`, `repoId`, `startedAt`. Every request
+carries `Authorization: Bearer <secret>`. Bodies are JSON:
+
+    GET  /api/ping                      {repoId}; anything else is not this repository's orchestrator
+    POST /api/runs                      {workflow, inputs?} -> the run's events, one JSON object a line
+    GET  /api/runs/<id>/events?after=N  the events from number N + 1 on, and those still to come
+    POST /api/runs/<id>/cancel          {}
+    POST /api/tokens/<name>/changed     {}; answered after the orchestrator acted on the change
+    GET  /api/workers                   {workers: [WorkerDocument]}
+
+A refusal has a status from 400 on and the body {error, code, hint, exitCode}; it is raised as the `SwampError` it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, TypedDict, cast
+from urllib.parse import quote, urlsplit
+
+from swamp.errors import Failed, Invalid, NotAllowed, SwampError, Unreachable
+from swamp.repo import Repo
+from swamp.workflows.events import Event
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
+
+# http.client (and ssl and email behind it) is imported where a request is made: most commands find no orchestrator.
+
+PING_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+_READ_BYTES = 256 * 1024
+
+_RESTART = "look at its terminal, or start it again with: swamp serve"
+
+
+class WorkerDocument(TypedDict):
+    """A worker as `GET /api/workers` and `swamp worker list --json` show it."""
+
+    name: str
+    target: str
+    machine: str
+    status: str  #: for example `connected` or `disconnected`
+    slotsUsed: int
+    slotsTotal: int
+    platform: str
+    lastSeenAt: str | None
+    running: list[str]  #: what its slots are busy with
+
+
+@dataclass(frozen=True)
+class Client:
+    """A running orchestrator, as the commands of its repository see it."""
+
+    url: str
+    secret: str = field(repr=False)
+
+    def run(self, body: Mapping[str, object]) -> Iterator[Event]:
+        """Start a run and follow it to its end.
+
+        Raises what the orchestrator refuses the run with, at once; `Unreachable` when it goes away before the run
+        has ended (the run itself may go on).
+        """
+        return self._stream("POST", "/api/runs", body)
+
+    def events(self, run_id: str, after: int = 0) -> Iterator[Event]:
+        """The run's events from number `after` + 1 on, to its end. Raises as `run` does."""
+        return self._stream("GET", f"/api/runs/{quote(run_id, safe='')}/events?after={after}")
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the end of the run; its events tell when it has ended. Raises `NotFound`, `Unreachable`."""
+        self._ask("POST", f"/api/runs/{quote(run_id, safe='')}/cancel", {})
+
+    def token_changed(self, name: str) -> None:
+        """Have the orchestrator act on a token that was revoked or made again. Raises `Unreachable`."""
+        self._ask("POST", f"/api/tokens/{quote(name, safe='')}/changed", {})
+
+    def workers(self) -> list[WorkerDocument]:
+        """Every worker that the orchestrator knows. Raises `Unreachable`."""
+        answer = self._ask("GET", "/api/workers")
+        if not isinstance(answer, dict) or not isinstance(answer.get("workers"), list):
+            raise self._not_understood("/api/workers")
+        return cast("list[WorkerDocument]", answer["workers"])
+
+    def is_at_home(self, repo_id: str) -> bool:
+        """Whether this repository's orchestrator answers, not nobody and not another one that took over the port.
+
+        Raises `Unreachable` if something there takes the connection and then says nothing.
+        """
+        try:
+            answer = self._ask("GET", "/api/ping", timeout=PING_SECONDS)
+        except _NobodyThere:
+            return False
+        except Unreachable:
+            raise
+        except SwampError:
+            return False  # another orchestrator refuses our secret, another program knows no /api/ping
+        return isinstance(answer, dict) and answer.get("repoId") == repo_id
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, timeout: float = ANSWER_SECONDS
+    ) -> object:
+        from http.client import HTTPException
+
+        connection, response = self._request(method, path, body, timeout)
+        try:
+            content = response.read()
+        except (OSError, HTTPException) as error:
+            raise self._gone("stopped answering") from error
+        finally:
+            connection.close()
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise self._not_understood(path) from error
+
+    def _stream(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Iterator[Event]:
+        # A run may be silent for hours, so the stream waits without a limit: a process that ends closes its sockets.
+        connection, response = self._request(method, path, body, None)
+        return self._events(connection, response)
+
+    def _events(self, connection: HTTPConnection, response: HTTPResponse) -> Iterator[Event]:
+        from http.client import HTTPException
+
+        run_id = ""
+        rest = b""
+        try:
+            while True:
+                try:
+                    # Many events come in one chunk; read1 hands them over together, and never waits for more.
+                    received = response.read1(_READ_BYTES)
+                except (OSError, HTTPException) as error:
+                    raise self._lost(run_id) from error
+                if not received:
+                    raise self._lost(run_id)
+                *lines, rest = (rest + received).split(b"\n")
+                for line in lines:
+                    if not line:
+                        continue
+                    event = self._event(line)
+                    run_id = str(event.get("run", run_id))
+                    yield event
+                    if event.get("kind") == "run-finished":
+                        return
+        finally:
+            connection.close()
+
+    def _event(self, line: bytes) -> Event:
+        try:
+            event = json.loads(line)
+        except ValueError as error:
+            raise self._not_understood("the run's events") from error
+        if not isinstance(event, dict):
+            raise self._not_understood("the run's events")
+        return event
+
+    def _request(
+        self, method: str, path: str, body: Mapping[str, object] | None, timeout: float | None
+    ) -> tuple[HTTPConnection, HTTPResponse]:
+        from http.client import HTTPConnection, HTTPException
+
+        address = urlsplit(self.url)
+        connection = HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout)
+        headers = {"Authorization": f"Bearer {self.secret}"}
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(body).encode()
+        try:
+            connection.request(method, path, content, headers)
+            response = connection.getresponse()
+            if response.status >= 400:
+                self._refused(path, response)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ConnectionRefusedError):
+                raise _NobodyThere(f"no orchestrator answers at {self.url}", hint=_RESTART) from error
+            if isinstance(error, TimeoutError):
+                raise self._gone(f"did not answer within {timeout:.0f} seconds") from error
+            if isinstance(error, (OSError, HTTPException)):
+                raise self._gone("closed the connection") from error
+            raise
+        return connection, response
+
+    def _refused(self, path: str, response: HTTPResponse) -> NoReturn:
+        try:
+            document = json.loads(response.read())
+        except ValueError:
+            document = None
+        if isinstance(document, dict) and isinstance(document.get("error"), str):
+            raise _as_error(document)
+        if response.status == 401:
+            raise NotAllowed(f"the orchestrator at {self.url} does not accept this repository's secret", hint=_RESTART)
+        raise Failed(
+            f"the orchestrator at {self.url} answered '{response.status} {response.reason}' to {path}", hint=_RESTART
+        )
+
+    def _gone(self, what: str) -> Unreachable:
+        return Unreachable(f"the orchestrator at {self.url} {what}", hint=_RESTART)
+
+    def _lost(self, run_id: str) -> Unreachable:
+        what = f"run {run_id}" if run_id else "the run"
+        return Unreachable(
+            f"lost the orchestrator at {self.url} before {what} had ended",
+            hint=f"start it again with: swamp serve   then see: swamp workflow history get {run_id or '<workflow>'}",
+            code="connection_lost",
+        )
+
+    def _not_understood(self, path: str) -> Failed:
+        return Failed(f"the orchestrator at {self.url} gave an answer to {path} that is not understood", hint=_RESTART)
+
+
+class _NobodyThere(Unreachable):
+    """Nothing listens at the address."""
+
+
+def find(repo: Repo) -> Client | None:
+    """The repository's running orchestrator; None if none runs (also when one crashed and left its file behind).
+
+    Raises `Unreachable` if it runs but does not answer, `NotAllowed` if the file is another user's, `Invalid` if the
+    file is damaged.
+    """
+    try:
+        content = repo.serve_info.read_bytes()
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise NotAllowed(
+            f"{repo.serve_info} belongs to another user",
+            hint="run this as the user who started: swamp serve",
+        ) from error
+    try:
+        info = json.loads(content)
+        client = Client(_checked_url(info["url"]), str(info["secret"]))
+        repo_id = str(info["repoId"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise Invalid(
+            f"{repo.serve_info} does not say where the orchestrator is",
+            hint="if no orchestrator runs, remove the file; else stop it and start it again with: swamp serve",
+        ) from error
+    return client if client.is_at_home(repo_id) else None
+
+
+def _checked_url(url: str) -> str:
+    address = urlsplit(url)
+    if address.scheme != "http" or not address.hostname or address.port is None:
+        raise ValueError("not an http address with a port")
+    return url
+
+
+def _as_error(document: Mapping[str, object]) -> SwampError:
+    """The error that the other side had, as the class it was there (or the nearest that a reader can tell)."""
+    code, exit_code, hint = document.get("code"), document.get("exitCode"), document.get("hint")
+    classes = SwampError.__subclasses__()
+    kind = next((kind for kind in classes if kind.default_code == code), None)
+    if kind is None or kind.exit_code != exit_code:
+        kind = next((kind for kind in classes if kind.exit_code == exit_code), SwampError)
+    return kind(
+        str(document["error"]),
+        hint=hint if isinstance(hint, str) else None,
+        code=code if isinstance(code, str) else None,
+    )

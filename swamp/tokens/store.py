@@ -1,0 +1,187 @@
+"""Tokens and machines in the database: the only statements that touch these two tables.
+
+Every function works on a connection lent by `Store.read()` or `Store.write()`, so that a caller can put several of
+them, and the other effects of one message, into one transaction.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from swamp.clock import from_iso, iso
+from swamp.errors import Invalid, NotAllowed, NotFound
+from swamp.tokens.token import Machine, Token, is_live
+
+_TOKEN_COLUMNS = "name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments"
+_MACHINE_COLUMNS = (
+    "id, public_key, token, worker, bound_at, epoch, sequence, redis_password_hash, platform, slots, last_seen_at"
+)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What a machine last said of itself."""
+
+    machine: str
+    at: datetime
+    platform: str
+    slots: int
+
+
+def add(tx: sqlite3.Connection, token: Token, now: datetime) -> bool:
+    """Store a new token; True if it took the place of an expired or revoked one, whose machines are then forgotten.
+
+    Raises `Invalid` (code `token_exists`) if a live token has the name.
+    """
+    old = find(tx, token.name)
+    if old is not None and is_live(old, now):
+        raise Invalid(
+            f"token '{token.name}' already exists and is valid until {iso(old.expires_at)}",
+            hint=f"choose another name, or end it first with: swamp worker token revoke {token.name}",
+            code="token_exists",
+        )
+    tx.execute("DELETE FROM machines WHERE token = ?", (token.name,))
+    tx.execute(
+        f"INSERT OR REPLACE INTO tokens ({_TOKEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+        (
+            token.name,
+            token.vault,
+            token.vault_key,
+            iso(token.created_at),
+            iso(token.expires_at),
+            iso(token.revoked_at) if token.revoked_at else None,
+            token.max_enrollments,
+        ),
+    )
+    return old is not None
+
+
+def find(tx: sqlite3.Connection, name: str) -> Token | None:
+    """The token of that name."""
+    row = tx.execute(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE name = ?", (name,)).fetchone()  # noqa: S608 - constant
+    return None if row is None else _token(row)
+
+
+def tokens(tx: sqlite3.Connection) -> list[Token]:
+    """Every token, by name."""
+    return [_token(row) for row in tx.execute(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY name")]  # noqa: S608 - constant
+
+
+def revoke(tx: sqlite3.Connection, name: str, now: datetime) -> bool:
+    """End the token; False if it was revoked before. Its machines stay on record. Raises `NotFound`."""
+    done = tx.execute("UPDATE tokens SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL", (iso(now), name))
+    if done.rowcount == 1:
+        return True
+    if find(tx, name) is None:
+        names = [token.name for token in tokens(tx)]
+        near = difflib.get_close_matches(name, names, 1)
+        raise NotFound(
+            f"there is no token '{name}'",
+            hint=f"did you mean '{near[0]}'?" if near else "list them with: swamp worker token list",
+            code="unknown_token",
+        )
+    return False
+
+
+def machine(tx: sqlite3.Connection, machine_id: str) -> Machine | None:
+    """The machine of that id."""
+    row = tx.execute(f"SELECT {_MACHINE_COLUMNS} FROM machines WHERE id = ?", (machine_id,)).fetchone()  # noqa: S608 - constant
+    return None if row is None else _machine(row)
+
+
+def machines(tx: sqlite3.Connection) -> list[Machine]:
+    """Every machine, by the name people see."""
+    rows = tx.execute(f"SELECT {_MACHINE_COLUMNS} FROM machines ORDER BY worker, id")  # noqa: S608 - constant
+    return [_machine(row) for row in rows]
+
+
+def bindings(tx: sqlite3.Connection, token_name: str) -> list[Machine]:
+    """The machines that joined with the token, in the order in which they did."""
+    rows = tx.execute(
+        f"SELECT {_MACHINE_COLUMNS} FROM machines WHERE token = ? ORDER BY bound_at, id",  # noqa: S608 - constant
+        (token_name,),
+    )
+    return [_machine(row) for row in rows]
+
+
+def elsewhere(tx: sqlite3.Connection, machine_id: str, token_name: str) -> Token | None:
+    """The other token that the machine is bound to, if any. `admission.decide` wants to know."""
+    known = machine(tx, machine_id)
+    return None if known is None or known.token == token_name else find(tx, known.token)
+
+
+def bind(
+    tx: sqlite3.Connection, machine_id: str, public_key: bytes, token_name: str, worker: str, now: datetime
+) -> None:
+    """Bind the machine to the token, in the transaction in which `admission.decide` admitted it.
+
+    A machine bound before to a token that is over moves: it keeps epoch and sequence, so that its old messages stay
+    old, and loses its Redis password. Raises `NotAllowed` if the id belongs to another public key.
+    """
+    done = tx.execute(
+        "INSERT INTO machines (id, public_key, token, worker, bound_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET token = excluded.token, worker = excluded.worker,"
+        " bound_at = excluded.bound_at, redis_password_hash = NULL WHERE public_key = excluded.public_key",
+        (machine_id, public_key, token_name, worker, iso(now)),
+    )
+    if done.rowcount != 1:
+        raise NotAllowed(f"machine {machine_id} is known with another key", code="already_bound")
+
+
+def set_redis_password(tx: sqlite3.Connection, machine_id: str, password_hash: str) -> None:
+    """Remember the SHA-256 (hex) of the machine's Redis password."""
+    tx.execute("UPDATE machines SET redis_password_hash = ? WHERE id = ?", (password_hash, machine_id))
+
+
+def advance(tx: sqlite3.Connection, machine_id: str, epoch: int, sequence: int) -> bool:
+    """Note that the machine's message (epoch, sequence) is applied, in the transaction that holds its effects.
+
+    False, and nothing noted, if that message or a later one was applied before, or the machine is not on record.
+    """
+    done = tx.execute(
+        "UPDATE machines SET epoch = ?, sequence = ? WHERE id = ? AND (epoch, sequence) < (?, ?)",
+        (epoch, sequence, machine_id, epoch, sequence),
+    )
+    return done.rowcount == 1
+
+
+def note_sightings(tx: sqlite3.Connection, sightings: Iterable[Sighting]) -> None:
+    """Note what machines said of themselves. Machines that are not on record are passed over."""
+    tx.executemany(
+        "UPDATE machines SET last_seen_at = ?, platform = ?, slots = ? WHERE id = ?",
+        [(iso(seen.at), seen.platform, seen.slots, seen.machine) for seen in sightings],
+    )
+
+
+def _token(row: tuple[str, str, str, str, str, str | None, int | None]) -> Token:
+    name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments = row
+    return Token(
+        name=name,
+        vault=vault,
+        vault_key=vault_key,
+        created_at=from_iso(created_at),
+        expires_at=from_iso(expires_at),
+        revoked_at=from_iso(revoked_at) if revoked_at else None,
+        max_enrollments=max_enrollments,
+    )
+
+
+def _machine(row: tuple[str, bytes, str, str, str, int, int, str | None, str, int, str | None]) -> Machine:
+    id_, public_key, token, worker, bound_at, epoch, sequence, password_hash, platform, slots, last_seen_at = row
+    return Machine(
+        id=id_,
+        public_key=public_key,
+        token=token,
+        worker=worker,
+        bound_at=from_iso(bound_at),
+        epoch=epoch,
+        sequence=sequence,
+        redis_password_hash=password_hash,
+        platform=platform,
+        slots=slots,
+        last_seen_at=from_iso(last_seen_at) if last_seen_at else None,
+    )

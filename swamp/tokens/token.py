@@ -1,0 +1,130 @@
+"""What an enrollment token is: its text, its name, and what is true of it at a given moment. Pure.
+
+A token's text is `<name>.<64 hex>`. The part after the dot is the secret (32 bytes). The text is kept in a vault and
+nowhere else; everything here and in the database is about the token, never the secret itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from swamp.errors import Invalid
+
+SECRET_BYTES = 32
+NAME_LENGTH = 63  #: characters, at most
+# No double dash: Redis rights confine a worker to keys that start with `<name>--`.
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+UNUSED = "unused"  #: valid, and no machine has joined with it
+BOUND = "bound"  #: valid, and at least one machine has joined with it
+EXPIRED = "expired"  #: its time is over
+REVOKED = "revoked"  #: ended by a person; stays so after its time is over
+
+_TEXT = re.compile(r"([a-z0-9-]{1,63})\.([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as the database knows it: everything but the secret."""
+
+    name: str  #: also the target that its machines serve, and the name of their queue
+    vault: str
+    vault_key: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    max_enrollments: int | None = 1  #: how many machines may join; None: any number
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that joined with a token."""
+
+    id: str
+    public_key: bytes
+    token: str
+    worker: str  #: the name people see
+    bound_at: datetime
+    epoch: int = 0  #: boot epoch of the last message applied
+    sequence: int = 0  #: sequence number of the last message applied, within the epoch
+    redis_password_hash: str | None = None  #: SHA-256, hex
+    platform: str = ""  #: for example linux/x86_64
+    slots: int = 0
+    last_seen_at: datetime | None = None
+
+
+def check_name(name: str) -> str:
+    """`name`, if a token may have it. Raises `Invalid` otherwise."""
+    if len(name) > NAME_LENGTH or NAME.fullmatch(name) is None:
+        raise Invalid(
+            f"'{name}' cannot be the name of a token",
+            hint=f"use lower-case letters and digits, parts joined by single dashes, at most {NAME_LENGTH} characters, "
+            "for example build-node",
+            code="bad_name",
+        )
+    return name
+
+
+def mint(
+    name: str, vault: str, duration: timedelta, now: datetime, secret: bytes, max_enrollments: int | None = 1
+) -> tuple[Token, str]:
+    """A new token and its text. `secret` is 32 bytes of fresh randomness.
+
+    Raises `Invalid` for a name that a token cannot have.
+    """
+    if len(secret) != SECRET_BYTES:
+        raise ValueError("a token's secret is 32 bytes")
+    token = Token(
+        name=check_name(name),
+        vault=vault,
+        vault_key=vault_key(name),
+        created_at=now,
+        expires_at=now + duration,
+        max_enrollments=max_enrollments,
+    )
+    return token, f"{name}.{secret.hex()}"
+
+
+def vault_key(name: str) -> str:
+    """The key under which a vault keeps the token's text."""
+    return f"worker-token-{name}"
+
+
+def parse(text: str) -> tuple[str, bytes]:
+    """Name and secret of a token's text. Raises `Invalid`, which does not repeat the text, for anything else."""
+    match = _TEXT.fullmatch(text.strip())
+    if match is None or NAME.fullmatch(match[1]) is None:
+        raise Invalid(
+            "this is not an enrollment token",
+            hint="a token is <name>.<64 hex digits>, as printed by: swamp worker token create <name> --duration 1h",
+            code="bad_token",
+        )
+    return match[1], bytes.fromhex(match[2])
+
+
+def is_live(token: Token, now: datetime) -> bool:
+    """Whether machines may use the token at `now`. At the very moment of expiry it is over."""
+    return token.revoked_at is None and now < token.expires_at
+
+
+def state(token: Token, *, bound: bool, now: datetime) -> str:
+    """`unused`, `bound`, `expired` or `revoked`; `bound` says whether any machine has joined with it."""
+    if token.revoked_at is not None:
+        return REVOKED
+    if now >= token.expires_at:
+        return EXPIRED
+    return BOUND if bound else UNUSED
+
+
+def parse_max_enrollments(text: str) -> int | None:
+    """How many machines may join: a whole number from 1 on, or `unlimited` (None). Raises `Invalid`."""
+    if text == "unlimited":
+        return None
+    if re.fullmatch(r"[1-9][0-9]{0,5}", text) is None:
+        raise Invalid(
+            f"'{text}' is not a number of machines",
+            hint="write a whole number from 1 to 999999, or: unlimited",
+        )
+    return int(text)
