@@ -1,0 +1,198 @@
+"""Versions of data: how they are added and found again. A version never changes; the newest one is `latest`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swamp.data.blobs import INLINE_LIMIT, Blobs
+from swamp.data.record import Origin, Output
+from swamp.errors import NotFound
+
+
+@dataclass(frozen=True)
+class NewData:
+    """An output that becomes a version."""
+
+    model_id: str
+    model_name: str
+    model_type: str
+    output: Output
+    origin: Origin
+    created_at: str  #: ISO 8601, as `swamp.clock.iso` writes it
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an output became."""
+
+    id: str
+    name: str
+    version: int
+    spec_name: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """One stored version. Its content is fetched with `read_content`."""
+
+    id: str
+    model_id: str
+    name: str
+    version: int
+    is_latest: bool  #: at the moment of the reading transaction
+    created_at: str
+    model_name: str
+    model_type: str
+    spec_name: str
+    data_type: str
+    content_type: str
+    tags: Mapping[str, str]
+    size: int  #: bytes
+    checksum: str  #: SHA-256, hex
+    origin: Origin
+
+
+#: True for rows `d` of the table `data` that no later version has replaced.
+IS_LATEST = (
+    "NOT EXISTS (SELECT 1 FROM data AS newer"
+    " WHERE newer.model_id = d.model_id AND newer.name = d.name AND newer.version > d.version)"
+)
+
+#: The row ids of all newest versions. Jumps through the index from one (model, name) to the next, so that the cost
+#: depends on how many names there are, not on how many versions.
+LATEST_ROWS = """
+WITH RECURSIVE latest (id) AS (
+    SELECT rowid FROM (SELECT rowid FROM data ORDER BY model_id DESC, name DESC, version DESC LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT below.rowid FROM data AS here, data AS below
+        WHERE here.rowid = latest.id AND (below.model_id, below.name) < (here.model_id, here.name)
+        ORDER BY below.model_id DESC, below.name DESC, below.version DESC LIMIT 1
+    ) FROM latest WHERE latest.id IS NOT NULL
+)
+SELECT id FROM latest WHERE id IS NOT NULL
+"""
+
+_COLUMNS = (
+    f"d.id, d.model_id, d.name, d.version, {IS_LATEST}, d.created_at, d.model_name, d.model_type, d.spec_name,"
+    " d.data_type, d.content_type, d.tags, d.size, d.checksum,"
+    " d.workflow_name, d.run_id, d.job_name, d.step_name, d.target, d.machine"
+)
+
+_INSERT = """
+INSERT INTO data (id, model_id, name, version, created_at, model_name, model_type, spec_name, data_type, content_type,
+                  tags, size, checksum, content, workflow_name, run_id, job_name, step_name, target, machine)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def add_versions(
+    tx: sqlite3.Connection,
+    blobs: Blobs,
+    items: Sequence[NewData],
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+) -> list[Added]:
+    """Add each item as the next version of its (model, name), in order, within the caller's write transaction.
+
+    Content over `INLINE_LIMIT` is on the disk before its row is inserted. A caller that holds big content may
+    `blobs.put` it before the transaction begins, so that other writers do not wait for the disk; doing it again here
+    costs little. Raises `Busy` (`disk_full`).
+    """
+    checksums = [hashlib.sha256(item.output.content).hexdigest() for item in items]
+    blobs.put(
+        (checksum, item.output.content)
+        for checksum, item in zip(checksums, items, strict=True)
+        if len(item.output.content) > INLINE_LIMIT
+    )
+    newest: dict[tuple[str, str], int] = {}
+    added: list[Added] = []
+    rows: list[tuple[object, ...]] = []
+    for item, checksum in zip(items, checksums, strict=True):
+        output, origin = item.output, item.origin
+        key = (item.model_id, output.name)
+        before = newest[key] if key in newest else _newest(tx, *key)
+        version = newest[key] = before + 1
+        identity = new_id()
+        added.append(Added(identity, output.name, version, output.spec_name))
+        rows.append(
+            (
+                identity, item.model_id, output.name, version, item.created_at, item.model_name, item.model_type,
+                output.spec_name, output.data_type, output.content_type, _tags_text(output.tags),
+                len(output.content), checksum, output.content if len(output.content) <= INLINE_LIMIT else None,
+                origin.workflow_name, origin.run_id, origin.job_name, origin.step_name, origin.target, origin.machine,
+            )
+        )  # fmt: skip
+    tx.executemany(_INSERT, rows)
+    return added
+
+
+def find_version(tx: sqlite3.Connection, model: str, name: str, version: int | None = None) -> Version:
+    """The named version (the newest by default) of `name` of the model with this name or id.
+
+    Should several models have had the name in turn, the last one to write is meant. Raises `NotFound`.
+    """
+    version_or_any = "AND version = :version" if version is not None else ""
+    for column in ("model_name", "model_id"):
+        last = tx.execute(
+            f"SELECT max(rowid) FROM data WHERE {column} = :model AND name = :name {version_or_any}",  # noqa: S608
+            {"model": model, "name": name, "version": version},
+        ).fetchone()[0]
+        if last is not None:
+            row = tx.execute(f"SELECT {_COLUMNS} FROM data AS d WHERE d.rowid = ?", (last,)).fetchone()  # noqa: S608
+            return _version(row)
+    what = f"'{name}' of model '{model}'"
+    if version is not None:
+        find_version(tx, model, name)  # says so if there is no such data at all
+        raise NotFound(
+            f"{what} has no version {version}", hint=f"see which there are: swamp data versions {model} {name}"
+        )
+    raise NotFound(f"there is no data {what}", hint="see what there is: swamp data list")
+
+
+def list_versions(tx: sqlite3.Connection, model: str, name: str) -> list[Version]:
+    """All versions of `name` of the model with this name or id, newest first. Raises `NotFound` if there is none."""
+    newest = find_version(tx, model, name)
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM data AS d WHERE d.model_id = ? AND d.name = ? ORDER BY d.version DESC",  # noqa: S608
+        (newest.model_id, newest.name),
+    )
+    return [_version(row) for row in rows]
+
+
+def list_latest(tx: sqlite3.Connection, model: str | None = None) -> list[Version]:
+    """The newest version of every name, of one model (by name or id) or of all, sorted by model and name."""
+    where = "d.model_name = :model OR d.model_id = :model" if model is not None else "1"
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM data AS d WHERE d.rowid IN ({LATEST_ROWS}) AND ({where})"  # noqa: S608
+        " ORDER BY d.model_name, d.name, d.rowid",
+        {"model": model},
+    )
+    return [_version(row) for row in rows]
+
+
+def read_content(tx: sqlite3.Connection, blobs: Blobs, version: Version) -> bytes:
+    """The exact bytes of a version. Raises `SwampError` (`content_damaged`)."""
+    content = tx.execute("SELECT content FROM data WHERE id = ?", (version.id,)).fetchone()[0]
+    return blobs.get(version.checksum) if content is None else bytes(content)
+
+
+def _newest(tx: sqlite3.Connection, model_id: str, name: str) -> int:
+    row = tx.execute("SELECT max(version) FROM data WHERE model_id = ? AND name = ?", (model_id, name)).fetchone()
+    return int(row[0] or 0)
+
+
+def _version(row: tuple[object, ...]) -> Version:
+    fields: list[Any] = list(row)  # in the order of _COLUMNS
+    fields[4] = bool(fields[4])
+    fields[11] = json.loads(fields[11])
+    return Version(*fields[:14], Origin(*fields[14:]))
+
+
+def _tags_text(tags: Mapping[str, str]) -> str:
+    return json.dumps(dict(tags), ensure_ascii=False, sort_keys=True, separators=(",", ":")) if tags else "{}"
