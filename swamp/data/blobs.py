@@ -15,73 +15,69 @@ from swamp.errors import Busy, SwampError
 INLINE_LIMIT = 64 * 1024  #: bytes; longer content is a file, shorter lies in the database
 
 
-class Blobs:
-    """The directory of content files."""
+def blob_path(directory: Path, checksum: str) -> Path:
+    """Where content of this SHA-256 (hex) lies."""
+    return directory / checksum[:2] / checksum
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
 
-    def path(self, checksum: str) -> Path:
-        return self.directory / checksum[:2] / checksum
+def put_blobs(directory: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    """Keep each (SHA-256 in hex, content); all are on the disk, under their names, when this returns.
 
-    def put(self, contents: Iterable[tuple[str, bytes]]) -> None:
-        """Keep each (SHA-256 in hex, content); all are on the disk, under their names, when this returns.
-
-        Safe to repeat and to interrupt: what stays behind after a crash is at most a complete file that nobody
-        refers to, or a `.part` file. Raises `Busy` (`disk_full`) when there is no room.
-        """
-        touched: set[Path] = set()
-        try:
-            for checksum, content in contents:
-                path = self.path(checksum)
-                if not _holds(path, len(content)):
-                    self._write(path, content)
-                # Also for a file that was there already: its writer may not have synced the directory yet.
-                touched.add(path.parent)
-            for directory in touched:
-                _sync(directory)
-            if touched:
-                _sync(self.directory)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Busy(
-                    f"no space is left on the disk of {self.directory}",
-                    hint="make room, then try again",
-                    code="disk_full",
-                ) from error
-            raise
-
-    def get(self, checksum: str) -> bytes:
-        """The content of this checksum. Raises `SwampError` (`content_damaged`) if it is missing or not what it was."""
-        path = self.path(checksum)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise SwampError(
-                f"stored content cannot be read: {path}: {error.strerror}",
-                hint="restore the file from a backup",
-                code="content_damaged",
+    Safe to repeat and to interrupt: what stays behind after a crash is at most a complete file that nobody refers to, or a
+    `.part` file. Raises `Busy` (`disk_full`) when there is no room.
+    """
+    touched: set[Path] = set()
+    try:
+        for checksum, content in contents:
+            path = blob_path(directory, checksum)
+            if not _holds(path, len(content)):
+                _write(path, content)
+            # Also for a file that was there already: its writer may not have synced the directory yet.
+            touched.add(path.parent)
+        for subdirectory in touched:
+            _sync(subdirectory)
+        if touched:
+            _sync(directory)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Busy(
+                f"no space is left on the disk of {directory}", hint="make room, then try again", code="disk_full"
             ) from error
-        if hashlib.sha256(content).hexdigest() != checksum:
-            raise SwampError(
-                f"stored content is damaged: {path}", hint="restore the file from a backup", code="content_damaged"
-            )
-        return content
+        raise
 
-    def _write(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb", buffering=0) as file:
-                remaining = memoryview(content)
-                while remaining:
-                    remaining = remaining[file.write(remaining) or 0 :]
-                os.fsync(file.fileno())
-            Path(temporary).rename(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
+
+def read_blob(directory: Path, checksum: str) -> bytes:
+    """The content of this checksum. Raises `SwampError` (`content_damaged`) if it is missing or not what it was."""
+    path = blob_path(directory, checksum)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SwampError(
+            f"stored content cannot be read: {path}: {error.strerror}",
+            hint="restore the file from a backup",
+            code="content_damaged",
+        ) from error
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise SwampError(
+            f"stored content is damaged: {path}", hint="restore the file from a backup", code="content_damaged"
+        )
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            remaining = memoryview(content)
+            while remaining:
+                remaining = remaining[file.write(remaining) or 0 :]
+            os.fsync(file.fileno())
+        Path(temporary).rename(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
 
 
 def _holds(path: Path, size: int) -> bool:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from swamp.data import schema
-from swamp.data.blobs import Blobs
 from swamp.errors import Busy, Invalid, NotFound, SwampError
 
 BUSY_TIMEOUT_MS = 10_000  #: how long a statement waits for another process's write before it gives up
@@ -26,7 +25,7 @@ APPLICATION_ID = 0x53776D70  #: `Swmp` in the file's header tells our databases 
 class Store:
     """An open database and the content files beside it. Methods may be called from any thread."""
 
-    def __init__(self, database: Path, blobs: Blobs, writer: sqlite3.Connection) -> None:
+    def __init__(self, database: Path, blobs: Path, writer: sqlite3.Connection) -> None:
         self.database = database
         self.blobs = blobs
         self._writer = writer
@@ -57,7 +56,7 @@ class Store:
             except BaseException:
                 writer.close()
                 raise
-        return cls(database, Blobs(blobs), writer)
+        return cls(database, blobs, writer)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

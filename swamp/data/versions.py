@@ -8,10 +8,11 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from swamp.data.blobs import INLINE_LIMIT, Blobs
-from swamp.data.record import Origin, Output
+from swamp.data.blobs import INLINE_LIMIT, put_blobs, read_blob
+from swamp.data.record import Blob, Origin, Output
 from swamp.errors import NotFound
 
 
@@ -67,16 +68,17 @@ IS_LATEST = (
 #: The row ids of all newest versions. Jumps through the index from one (model, name) to the next, so that the cost
 #: depends on how many names there are, not on how many versions.
 LATEST_ROWS = """
-WITH RECURSIVE latest (id) AS (
-    SELECT rowid FROM (SELECT rowid FROM data ORDER BY model_id DESC, name DESC, version DESC LIMIT 1)
+WITH RECURSIVE latest (id, model_id, name) AS (
+    SELECT * FROM (SELECT rowid, model_id, name FROM data ORDER BY model_id DESC, name DESC, version DESC LIMIT 1)
     UNION ALL
-    SELECT (
-        SELECT below.rowid FROM data AS here, data AS below
-        WHERE here.rowid = latest.id AND (below.model_id, below.name) < (here.model_id, here.name)
-        ORDER BY below.model_id DESC, below.name DESC, below.version DESC LIMIT 1
-    ) FROM latest WHERE latest.id IS NOT NULL
+    SELECT below.rowid, below.model_id, below.name FROM latest, data AS below WHERE below.rowid = coalesce(
+        (SELECT rowid FROM data WHERE model_id = latest.model_id AND name < latest.name
+         ORDER BY name DESC, version DESC LIMIT 1),
+        (SELECT rowid FROM data WHERE model_id < latest.model_id
+         ORDER BY model_id DESC, name DESC, version DESC LIMIT 1)
+    )
 )
-SELECT id FROM latest WHERE id IS NOT NULL
+SELECT id FROM latest
 """
 
 _COLUMNS = (
@@ -94,26 +96,29 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 def add_versions(
     tx: sqlite3.Connection,
-    blobs: Blobs,
+    blobs: Path,
     items: Sequence[NewData],
     new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
 ) -> list[Added]:
     """Add each item as the next version of its (model, name), in order, within the caller's write transaction.
 
     Content over `INLINE_LIMIT` is on the disk before its row is inserted. A caller that holds big content may
-    `blobs.put` it before the transaction begins, so that other writers do not wait for the disk; doing it again here
+    `put_blobs` it before the transaction begins, so that other writers do not wait for the disk; doing it again here
     costs little. Raises `Busy` (`disk_full`).
     """
-    checksums = [hashlib.sha256(item.output.content).hexdigest() for item in items]
-    blobs.put(
-        (checksum, item.output.content)
-        for checksum, item in zip(checksums, items, strict=True)
-        if len(item.output.content) > INLINE_LIMIT
+    contents = [_placed(item.output.content) for item in items]
+    put_blobs(
+        blobs,
+        (
+            (content.checksum, item.output.content)
+            for item, content in zip(items, contents, strict=True)
+            if isinstance(item.output.content, bytes) and content.inline is None
+        ),
     )
     newest: dict[tuple[str, str], int] = {}
     added: list[Added] = []
     rows: list[tuple[object, ...]] = []
-    for item, checksum in zip(items, checksums, strict=True):
+    for item, content in zip(items, contents, strict=True):
         output, origin = item.output, item.origin
         key = (item.model_id, output.name)
         before = newest[key] if key in newest else _newest(tx, *key)
@@ -124,7 +129,7 @@ def add_versions(
             (
                 identity, item.model_id, output.name, version, item.created_at, item.model_name, item.model_type,
                 output.spec_name, output.data_type, output.content_type, _tags_text(output.tags),
-                len(output.content), checksum, output.content if len(output.content) <= INLINE_LIMIT else None,
+                content.size, content.checksum, content.inline,
                 origin.workflow_name, origin.run_id, origin.job_name, origin.step_name, origin.target, origin.machine,
             )
         )  # fmt: skip
@@ -176,10 +181,26 @@ def list_latest(tx: sqlite3.Connection, model: str | None = None) -> list[Versio
     return [_version(row) for row in rows]
 
 
-def read_content(tx: sqlite3.Connection, blobs: Blobs, version: Version) -> bytes:
+def read_content(tx: sqlite3.Connection, blobs: Path, version: Version) -> bytes:
     """The exact bytes of a version. Raises `SwampError` (`content_damaged`)."""
     content = tx.execute("SELECT content FROM data WHERE id = ?", (version.id,)).fetchone()[0]
-    return blobs.get(version.checksum) if content is None else bytes(content)
+    return read_blob(blobs, version.checksum) if content is None else bytes(content)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Content as its row holds it."""
+
+    checksum: str
+    size: int
+    inline: bytes | None  #: None: it is a file
+
+
+def _placed(content: bytes | Blob) -> _Placed:
+    if isinstance(content, Blob):
+        return _Placed(content.checksum, content.size, None)
+    inline = content if len(content) <= INLINE_LIMIT else None
+    return _Placed(hashlib.sha256(content).hexdigest(), len(content), inline)
 
 
 def _newest(tx: sqlite3.Connection, model_id: str, name: str) -> int:
@@ -191,7 +212,8 @@ def _version(row: tuple[object, ...]) -> Version:
     fields: list[Any] = list(row)  # in the order of _COLUMNS
     fields[4] = bool(fields[4])
     fields[11] = json.loads(fields[11])
-    return Version(*fields[:14], Origin(*fields[14:]))
+    fields[14:] = [Origin(*fields[14:])]
+    return Version(*fields)
 
 
 def _tags_text(tags: Mapping[str, str]) -> str:
