@@ -1,0 +1,202 @@
+"""The `swamp` command: finds the command's module, and turns every error into text and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+import swamp
+from swamp.cli.commands import COMMANDS, GROUPS, Words, below, children, unknown_command_hint
+from swamp.cli.context import Context, examples, swamp_options
+from swamp.errors import Interrupted, SwampError, Usage
+
+BROKEN_PIPE = 141
+"""Exit code when the reader of stdout went away (`swamp … | head`): what a shell shows for SIGPIPE."""
+
+
+def main() -> NoReturn:
+    """The console entry."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out the command line `arguments` (without the program's name); its exit code."""
+    context = Context()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show ✓ must not turn a finished run into an error.
+        with suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        status = _carry_out(list(arguments), context)
+        sys.stdout.flush()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException as error:
+        return _report(error, context, as_json=context.json or context.settings.json or _asks_for_json(arguments))
+    return status
+
+
+def _carry_out(arguments: list[str], context: Context) -> int:
+    group = CommandGroup.at(())
+    if "_SWAMP_COMPLETE" in context.environ:
+        group.main(arguments, prog_name="swamp")  # the shell asks for completions; exits
+    try:
+        # `auto_envvar_prefix` gives every option an environment name: SWAMP_VAULT_PUT_YES.
+        with group.make_context("swamp", arguments, obj=context, auto_envvar_prefix="SWAMP") as ctx:
+            group.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
+
+
+class CommandGroup(click.Group):
+    """The words `path` of the command table. Lists its commands without importing them."""
+
+    path: Words = ()
+
+    @classmethod
+    def at(cls, path: Words) -> CommandGroup:
+        """The group of the commands that start with `path`."""
+        function = swamp_options(_show_help)
+        if not path:
+            function = click.version_option(swamp.__version__, message="swamp %(version)s")(function)
+        group = click.command(
+            path[-1] if path else "swamp",
+            cls=cls,
+            help=GROUPS[path].help,
+            epilog=examples(GROUPS[path].example),
+            invoke_without_command=True,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )(function)
+        group.path = path
+        return group
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(children(self.path))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        words = (*self.path, cmd_name)
+        if words in GROUPS:
+            return CommandGroup.at(words)
+        if words not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[words].module).command
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                parameter.show_envvar = True
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise Usage(
+                f"unknown command '{' '.join(('swamp', *self.path, args[0]))}'",
+                hint=unknown_command_hint(self.path, args),
+            )
+        return args[0], command, args[1:]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list((below(self.path) if self.path else children(())).items()))
+
+
+def _show_help(context: Context) -> None:
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is not None or not isinstance(ctx.command, CommandGroup):
+        return
+    if context.json:
+        commands = below(ctx.command.path)
+        context.document([{"command": f"{ctx.command_path} {name}", "help": text} for name, text in commands.items()])
+    else:
+        context.out(ctx.get_help())
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON was asked for on a command line that could not be parsed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]
+
+
+def _report(error: BaseException, context: Context, *, as_json: bool) -> int:
+    """Tell of `error` on stderr; the exit code."""
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        # Python flushes once more on its way out; that must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    if context.settings.debug and not isinstance(error, SwampError | click.ClickException):
+        traceback.print_exception(error)
+    known = _as_swamp_error(error)
+    with suppress(OSError):
+        sys.stdout.flush()
+    if as_json:
+        text = json.dumps(known.as_dict(), ensure_ascii=False)
+    else:
+        text = "\n".join([f"Error: {known.message}", *(f"  {line}" for line in (known.hint or "").splitlines())])
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    return known.exit_code
+
+
+def _as_swamp_error(error: BaseException) -> SwampError:
+    match error:
+        case SwampError():
+            return error
+        case click.ClickException():
+            return _usage(error)
+        case KeyboardInterrupt() | click.Abort() | EOFError():
+            return Interrupted("interrupted")
+        case OSError() if error.strerror:
+            about = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+            return SwampError(about, code="system")
+        case _:
+            return SwampError(
+                f"internal error: {type(error).__name__} at {_place(error)}",
+                hint="this is a fault in Swamp; SWAMP_DEBUG=1 shows the whole trace",
+                code="internal",
+            )
+
+
+def _usage(error: click.ClickException) -> Usage:
+    """A wrong command line in Swamp's words: what is wrong, how the command is written."""
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    hint: list[str] = []
+    if isinstance(error, click.NoSuchOption):
+        message = f"unknown option '{error.option_name}'"
+        if error.possibilities:
+            hint.append(f"did you mean: {' or '.join(error.possibilities)}")
+    if ctx is not None:
+        usage = " ".join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])
+        hint += [f"usage: {usage}", f"more: {ctx.command_path} --help"]
+    return Usage(message[:1].lower() + message[1:], hint="\n".join(hint) or None)
+
+
+def _place(error: BaseException) -> str:
+    """Where the error was raised. Its text is left out: it may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    return f"{'/'.join(Path(frames[-1].filename).parts[-3:])}:{frames[-1].lineno}"
+
+
+def _reader_is_gone() -> bool:
+    """Whether it was stdout that broke, not some socket whose fault must be told."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
