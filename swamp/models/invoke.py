@@ -1,0 +1,53 @@
+"""Runs one method on this machine: all that a worker needs of the models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from swamp.clock import iso
+from swamp.models import shell
+from swamp.models.invocation import Invocation, Outcome
+from swamp.models.surroundings import Cancellation, Ending, Surroundings
+
+__all__ = ["Cancellation", "Surroundings", "invoke"]
+
+#: (model type, method) -> the function that does it.
+_RUNNERS: Mapping[tuple[str, str], Callable[[Invocation, Surroundings, str], Ending]] = {
+    ("command/shell", "execute"): shell.execute,
+}
+
+
+def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], datetime]) -> Outcome:
+    """Run the method to its end, or until `surroundings.cancellation` ends it, and say what came of it.
+
+    Whatever goes wrong in the method is in the outcome and raises nothing. Only what is aimed at this very process,
+    such as a `KeyboardInterrupt`, passes through, after the method's processes were ended.
+    """
+    started_at = iso(now())
+    clock = time.monotonic()
+    ending = _ending(invocation, surroundings, started_at)
+    return Outcome(
+        status=ending.status,
+        error=ending.error,
+        outputs=ending.outputs,
+        started_at=started_at,
+        ended_at=iso(now()),
+        duration_ms=round((time.monotonic() - clock) * 1000),
+    )
+
+
+def _ending(invocation: Invocation, surroundings: Surroundings, started_at: str) -> Ending:
+    if surroundings.cancellation.is_set():
+        return Ending("canceled", surroundings.cancellation.reason)
+    run = _RUNNERS.get((invocation.model_type, invocation.method))
+    if run is None:
+        return Ending(
+            "failed", f"This machine cannot run method '{invocation.method}' of model type '{invocation.model_type}'"
+        )
+    try:
+        return run(invocation, surroundings, started_at)
+    except Exception as error:
+        # A method is foreign ground: its mistakes end the step, never the worker that runs it.
+        return Ending("failed", f"{type(error).__name__}: {error}")
