@@ -234,7 +234,7 @@ def find(repo: Repo) -> Client | None:
         ) from error
     try:
         info = json.loads(content)
-        client = Client(_checked_url(info["url"]), str(info["secret"]))
+        client = Client(_checked_url(str(info["url"])), str(info["secret"]))
         repo_id = str(info["repoId"])
     except (ValueError, TypeError, KeyError) as error:
         raise Invalid(

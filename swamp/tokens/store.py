@@ -6,18 +6,17 @@ them, and the other effects of one message, into one transaction.
 
 from __future__ import annotations
 
-import difflib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from swamp.clock import from_iso, iso
-from swamp.errors import Invalid, NotAllowed, NotFound
-from swamp.tokens.token import Machine, Token, is_live
+from swamp.errors import Invalid, NotAllowed
+from swamp.tokens.token import Machine, Token, is_live, unknown
 
-_TOKEN_COLUMNS = "name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments"
-_MACHINE_COLUMNS = (
+_COLUMNS_OF_TOKENS = "name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments"
+_COLUMNS_OF_MACHINES = (
     "id, public_key, token, worker, bound_at, epoch, sequence, redis_password_hash, platform, slots, last_seen_at"
 )
 
@@ -46,7 +45,7 @@ def add(tx: sqlite3.Connection, token: Token, now: datetime) -> bool:
         )
     tx.execute("DELETE FROM machines WHERE token = ?", (token.name,))
     tx.execute(
-        f"INSERT OR REPLACE INTO tokens ({_TOKEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+        f"INSERT OR REPLACE INTO tokens ({_COLUMNS_OF_TOKENS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
         (
             token.name,
             token.vault,
@@ -61,14 +60,22 @@ def add(tx: sqlite3.Connection, token: Token, now: datetime) -> bool:
 
 
 def find(tx: sqlite3.Connection, name: str) -> Token | None:
-    """The token of that name."""
-    row = tx.execute(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE name = ?", (name,)).fetchone()  # noqa: S608 - constant
+    """The token of that name, if there is one."""
+    row = tx.execute(f"SELECT {_COLUMNS_OF_TOKENS} FROM tokens WHERE name = ?", (name,)).fetchone()  # noqa: S608 - constant
     return None if row is None else _token(row)
+
+
+def get(tx: sqlite3.Connection, name: str) -> Token:
+    """The token of that name. Raises `NotFound`, naming the nearest one."""
+    token = find(tx, name)
+    if token is None:
+        raise unknown(name, [known.name for known in tokens(tx)])
+    return token
 
 
 def tokens(tx: sqlite3.Connection) -> list[Token]:
     """Every token, by name."""
-    return [_token(row) for row in tx.execute(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY name")]  # noqa: S608 - constant
+    return [_token(row) for row in tx.execute(f"SELECT {_COLUMNS_OF_TOKENS} FROM tokens ORDER BY name")]  # noqa: S608 - constant
 
 
 def revoke(tx: sqlite3.Connection, name: str, now: datetime) -> bool:
@@ -76,33 +83,26 @@ def revoke(tx: sqlite3.Connection, name: str, now: datetime) -> bool:
     done = tx.execute("UPDATE tokens SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL", (iso(now), name))
     if done.rowcount == 1:
         return True
-    if find(tx, name) is None:
-        names = [token.name for token in tokens(tx)]
-        near = difflib.get_close_matches(name, names, 1)
-        raise NotFound(
-            f"there is no token '{name}'",
-            hint=f"did you mean '{near[0]}'?" if near else "list them with: swamp worker token list",
-            code="unknown_token",
-        )
+    get(tx, name)
     return False
 
 
 def machine(tx: sqlite3.Connection, machine_id: str) -> Machine | None:
-    """The machine of that id."""
-    row = tx.execute(f"SELECT {_MACHINE_COLUMNS} FROM machines WHERE id = ?", (machine_id,)).fetchone()  # noqa: S608 - constant
+    """The machine of that id, if it is on record."""
+    row = tx.execute(f"SELECT {_COLUMNS_OF_MACHINES} FROM machines WHERE id = ?", (machine_id,)).fetchone()  # noqa: S608 - constant
     return None if row is None else _machine(row)
 
 
 def machines(tx: sqlite3.Connection) -> list[Machine]:
     """Every machine, by the name people see."""
-    rows = tx.execute(f"SELECT {_MACHINE_COLUMNS} FROM machines ORDER BY worker, id")  # noqa: S608 - constant
+    rows = tx.execute(f"SELECT {_COLUMNS_OF_MACHINES} FROM machines ORDER BY worker, id")  # noqa: S608 - constant
     return [_machine(row) for row in rows]
 
 
 def bindings(tx: sqlite3.Connection, token_name: str) -> list[Machine]:
     """The machines that joined with the token, in the order in which they did."""
     rows = tx.execute(
-        f"SELECT {_MACHINE_COLUMNS} FROM machines WHERE token = ? ORDER BY bound_at, id",  # noqa: S608 - constant
+        f"SELECT {_COLUMNS_OF_MACHINES} FROM machines WHERE token = ? ORDER BY bound_at, id",  # noqa: S608 - constant
         (token_name,),
     )
     return [_machine(row) for row in rows]

@@ -6,11 +6,14 @@ nowhere else; everything here and in the database is about the token, never the 
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from swamp.errors import Invalid
+from swamp.clock import iso
+from swamp.errors import Invalid, NotFound
 
 SECRET_BYTES = 32
 NAME_LENGTH = 63  #: characters, at most
@@ -116,6 +119,33 @@ def state(token: Token, *, bound: bool, now: datetime) -> str:
     if now >= token.expires_at:
         return EXPIRED
     return BOUND if bound else UNUSED
+
+
+def document(token: Token, machines: Sequence[Machine], now: datetime) -> dict[str, object]:
+    """The token as `--json` shows it: everything that is known, never the secret."""
+    return {
+        "name": token.name,
+        "state": state(token, bound=bool(machines), now=now),
+        "createdAt": iso(token.created_at),
+        "expiresAt": iso(token.expires_at),
+        "revokedAt": iso(token.revoked_at) if token.revoked_at else None,
+        "maxEnrollments": token.max_enrollments,
+        "bindings": [
+            {"machine": machine.id, "worker": machine.worker, "boundAt": iso(machine.bound_at)} for machine in machines
+        ],
+        "vault": token.vault,
+        "vaultKey": token.vault_key,
+    }
+
+
+def unknown(name: str, known: Sequence[str]) -> NotFound:
+    """The error for a token that does not exist among those that do."""
+    near = difflib.get_close_matches(name, known, 1)
+    return NotFound(
+        f"there is no token '{name}'",
+        hint=f"did you mean '{near[0]}'?" if near else "see which there are with: swamp worker token list",
+        code="unknown_token",
+    )
 
 
 def parse_max_enrollments(text: str) -> int | None:

@@ -1,0 +1,91 @@
+"""`swamp worker token create`: mint an enrollment token, keep it in a vault, show it once."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+
+import click
+
+from swamp.cli.context import Context, examples, swamp_options
+from swamp.clock import iso, parse_duration
+from swamp.data.store import Store
+from swamp.errors import SwampError
+from swamp.orchestrator import client
+from swamp.tokens import store as tokens
+from swamp.tokens.token import SECRET_BYTES, check_name, document, mint, parse_max_enrollments
+from swamp.vaults.catalog import the_only_vault
+
+
+@click.command(
+    "create",
+    epilog=examples(
+        "swamp worker token create build-node --duration 1h",
+        "swamp worker token create fleet --duration 30d --max-enrollments unlimited --vault main",
+    ),
+)
+@click.argument("name")
+@click.option(
+    "--duration",
+    required=True,
+    metavar="TIME",
+    help="How long its machines may work: 90s, 15m, 1h, 7d, 2w, 3mo, 1y.",
+)
+@click.option(
+    "--vault",
+    "vault_name",
+    metavar="NAME",
+    help="The vault that keeps it (needed when there are several).",
+)
+@click.option(
+    "--max-enrollments",
+    default="1",
+    show_default=True,
+    metavar="N|unlimited",
+    help="How many machines may join with it.",
+)
+@swamp_options
+def command(ctx: Context, name: str, duration: str, vault_name: str | None, max_enrollments: str) -> None:
+    """Mint an enrollment token called NAME.
+
+    The machines that join with it serve the steps whose target is NAME. The token is shown once; the vault keeps it
+    under the key worker-token-NAME. The name of an expired or revoked token may be used again: its machines are
+    forgotten, and have to join with the new token.
+    """
+    check_name(name)
+    lifetime = parse_duration(duration)
+    allowed = parse_max_enrollments(max_enrollments)
+    vault = the_only_vault(ctx.repo, vault_name)
+    now = ctx.now()
+    token, text = mint(name, vault.name, lifetime, now, secrets.token_bytes(SECRET_BYTES), allowed)
+
+    with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=True)) as store, store.write() as tx:
+        replaced = tokens.add(tx, token, now)
+        # After the name was found free, or a live token would lose its secret; before the commit, or a crash here
+        # would leave a token that nobody can use and whose name is taken.
+        vault.put(token.vault_key, text)
+
+    # Shown before anything else can fail: it will not be shown again.
+    if ctx.json:
+        ctx.document({**document(token, [], now), "token": text})
+    else:
+        ctx.out(f"Token: {name}")
+        ctx.out(f"Expires: {iso(token.expires_at)}")
+        if allowed != 1:
+            ctx.out(f"Max enrollments: {'unlimited' if allowed is None else allowed}")
+        ctx.out(f"Vault: {token.vault} (key {token.vault_key})")
+        ctx.out(f"\n  {text}\n")
+        ctx.out("This token is shown once and will not be displayed again — store it now.")
+
+    if replaced:
+        _tell_orchestrator(ctx, name)
+
+
+def _tell_orchestrator(ctx: Context, name: str) -> None:
+    """A worker that is still connected with the old token of that name has to go. The new token is valid regardless."""
+    try:
+        orchestrator = client.find(ctx.repo)
+        if orchestrator is not None:
+            orchestrator.token_changed(name)
+    except SwampError as error:
+        ctx.say(f"Warning: the orchestrator does not know yet that token '{name}' was made anew: {error.message}")

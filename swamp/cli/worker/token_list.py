@@ -1,0 +1,50 @@
+"""`swamp worker token list`: which tokens there are, and which machines joined with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import click
+
+from swamp.cli.context import Context, examples, swamp_options
+from swamp.clock import iso
+from swamp.data.store import Store
+from swamp.repo import Repo
+from swamp.tokens import store as tokens
+from swamp.tokens.token import Machine, Token, document, state
+
+
+@click.command("list", epilog=examples("swamp worker token list", "swamp worker token list --json"))
+@swamp_options
+def command(ctx: Context) -> None:
+    """List the enrollment tokens: unused, bound, expired or revoked."""
+    found = _tokens(ctx.repo)
+    now = ctx.now()
+    if ctx.json:
+        ctx.document([document(token, machines, now) for token, machines in found])
+    elif found:
+        ctx.table(
+            ("NAME", "STATE", "EXPIRES", "BOUND MACHINE"),
+            [
+                (token.name, state(token, bound=bool(machines), now=now), iso(token.expires_at), _bound(machines))
+                for token, machines in found
+            ],
+        )
+    else:
+        ctx.say("No enrollment tokens. Mint one with: swamp worker token create <name> --duration 1h")
+
+
+def _tokens(repo: Repo) -> list[tuple[Token, list[Machine]]]:
+    if not repo.database.exists():
+        return []
+    with closing(Store.open(repo.database, repo.blobs, create=False)) as store, store.read() as tx:
+        return [(token, tokens.bindings(tx, token.name)) for token in tokens.tokens(tx)]
+
+
+def _bound(machines: Sequence[Machine]) -> str:
+    """One machine is enough to recognise; a fleet would make a line that nobody can read. `--json` has them all."""
+    if not machines:
+        return "-"
+    more = len(machines) - 1
+    return machines[0].id + (f" +{more}" if more else "")

@@ -1,0 +1,57 @@
+"""`swamp worker token revoke`: end a token, and the sessions of the machines that joined with it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from swamp.cli.context import Context, examples, swamp_options
+from swamp.clock import iso
+from swamp.data.store import Store
+from swamp.errors import SwampError, Unreachable
+from swamp.orchestrator import client
+from swamp.tokens import store as tokens
+from swamp.tokens.token import document, unknown
+
+
+@click.command("revoke", epilog=examples("swamp worker token revoke build-node"))
+@click.argument("name")
+@swamp_options
+def command(ctx: Context, name: str) -> None:
+    """End the token NAME: no machine joins with it any more, and its connected workers are cut off.
+
+    Revoking twice does no harm, and tells a running orchestrator again.
+    """
+    now = ctx.now()
+    if not ctx.repo.database.exists():
+        raise unknown(name, [])
+    with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store:
+        with store.write() as tx:
+            newly = tokens.revoke(tx, name, now)
+        with store.read() as tx:
+            token = tokens.get(tx, name)
+            machines = tokens.bindings(tx, name)
+    _cut_off(ctx, name)
+
+    if ctx.json:
+        ctx.document({**document(token, machines, now), "alreadyRevoked": not newly})
+    elif newly:
+        ctx.out(f"✓ Token {name} revoked.")
+        ctx.out(f"Revoked at: {iso(token.revoked_at or now)}")
+    else:
+        ctx.out(f"Token {name} was already revoked.")
+
+
+def _cut_off(ctx: Context, name: str) -> None:
+    try:
+        orchestrator = client.find(ctx.repo)
+        if orchestrator is not None:
+            orchestrator.token_changed(name)
+    except SwampError as error:
+        raise Unreachable(
+            f"token '{name}' is revoked, but the running orchestrator did not say that its workers are cut off:"
+            f" {error.message}",
+            hint=f"stop the orchestrator, or repeat: swamp worker token revoke {name}",
+            code="not_cut_off",
+        ) from error
