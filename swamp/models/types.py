@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
 
-Kind = Literal["string", "integer", "boolean", "map"]
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One value that a method takes."""
-
-    name: str
-    kind: Kind  #: a `map` is text to text
-    required: bool
-    description: str
-    minimum: int | None = None  #: the least integer, or the least number of characters of a string
+from swamp.errors import Invalid, NotFound
+from swamp.models.argument import Argument, read_text
+from swamp.names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -47,14 +38,118 @@ class ModelType:
     global_arguments: tuple[Argument, ...] = ()
 
     def method(self, name: str) -> Method:
-        """The method called `name`. Raises `NotFound`."""
-        raise NotImplementedError
+        """The method called `name`. Raises `NotFound`, naming the nearest."""
+        known = {method.name: method for method in self.methods}
+        if name in known:
+            return known[name]
+        raise NotFound(
+            f"type {self.name} has no method '{name}'{did_you_mean(name, known)}",
+            hint=f"its methods: {', '.join(known)}",
+            code="unknown_method",
+        )
 
     def check(self, method: str, arguments: Mapping[str, object]) -> dict[str, object]:
-        """The arguments as the method takes them. Raises `Invalid` listing everything that is wrong."""
-        raise NotImplementedError
+        """The arguments as the method takes them (numbers given for text have become text).
+
+        Raises `Invalid` listing everything that is wrong with them, `NotFound` for an unknown method.
+        """
+        return _checked(self.method(method).arguments, arguments, f"{self.name} {method}", self._see)
+
+    def check_global(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """As `check`, for the arguments that belong to the model and not to one method."""
+        return _checked(self.global_arguments, arguments, f"{self.name}, global arguments", self._see)
+
+    def read(self, method: str, pairs: Iterable[str]) -> dict[str, object]:
+        """Arguments out of a command line: `run=echo hi`, `timeout=500`, `env.HOME=/tmp`; a later one wins.
+
+        Values take the kind of their argument; what is missing is not looked for. Raises `Invalid` or `NotFound`.
+        """
+        known = {argument.name: argument for argument in self.method(method).arguments}
+        result: dict[str, object] = {}
+        for pair in pairs:
+            path, equals, text = pair.partition("=")
+            name, dot, entry = path.partition(".")
+            if not equals:
+                raise Invalid(f"'{pair}' gives no value", hint=f"write {pair}=<value>")
+            if name not in known:
+                raise Invalid(
+                    f"{self.name} {method}: unknown argument '{name}'{did_you_mean(name, known)}",
+                    hint=f"its arguments: {', '.join(known)}",
+                )
+            value = read_text(known[name], entry if dot else None, text)
+            if isinstance(value, dict):
+                earlier = result.get(name)
+                value = {**earlier, **value} if isinstance(earlier, dict) else value
+            result[name] = value
+        return result
+
+    @property
+    def _see(self) -> str:
+        return f"see: swamp model type describe {self.name}"
 
 
+def find_type(name: str) -> ModelType:
+    """The type called `name`. Raises `NotFound`, naming the nearest."""
+    known = types()
+    if name in known:
+        return known[name]
+    raise NotFound(
+        f"there is no model type '{name}'{did_you_mean(name, known)}",
+        hint="list them with: swamp model type search",
+        code="unknown_model_type",
+    )
+
+
+@cache
 def types() -> Mapping[str, ModelType]:
     """All types by name."""
-    raise NotImplementedError
+    return {known.name: known for known in (_SHELL,)}
+
+
+def _checked(known: tuple[Argument, ...], given: Mapping[str, object], what: str, hint: str) -> dict[str, object]:
+    by_name = {argument.name: argument for argument in known}
+    problems = []
+    result: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in by_name:
+            problems.append(f"unknown argument '{name}'{did_you_mean(name, by_name).removesuffix('?')}")
+            continue
+        try:
+            result[name] = by_name[name].check(value)
+        except ValueError as error:
+            problems.append(f"'{name}' {error}")
+    problems += [f"missing argument '{one.name}'" for one in known if one.required and one.name not in given]
+    if problems:
+        raise Invalid(f"{what}: {', '.join(problems)}", hint=hint)
+    return result
+
+
+_SHELL = ModelType(
+    name="command/shell",
+    version="2026.01.01.1",
+    description="Runs a command with sh -c.",
+    methods=(
+        Method(
+            name="execute",
+            description="Run the command and keep what it printed.",
+            arguments=(
+                Argument("run", "string", True, "The command, as sh reads it.", minimum=1),
+                Argument("workingDir", "string", False, "Where it runs; relative to the step's directory.", minimum=1),
+                Argument("timeout", "integer", False, "Milliseconds after which it is ended.", minimum=1),
+                Argument("env", "map", False, "Variables added to its environment."),
+                Argument("ignoreExitCode", "boolean", False, "Succeed whatever its exit code is."),
+            ),
+            outputs=(
+                OutputSpec(
+                    "result",
+                    "resource",
+                    "application/json",
+                    "stdout, stderr, exitCode, command, executedAt, durationMs; stored when the command fails too.",
+                ),
+                OutputSpec(
+                    "log", "file", "text/plain", "The exact bytes of both streams, under [stdout] and [stderr]."
+                ),
+            ),
+        ),
+    ),
+)
