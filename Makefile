@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTEST_ARGS ?= -n 2
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 CHECKED := swamp workers tests examples
 
 .DEFAULT_GOAL := help
