@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from swamp.errors import Busy, SwampError
+from swamp.files import make_private_dir, sync_directory, write_atomically
 
 INLINE_LIMIT = 64 * 1024  #: bytes; longer content is a file, shorter lies in the database
 
@@ -23,21 +21,22 @@ def blob_path(directory: Path, checksum: str) -> Path:
 def put_blobs(directory: Path, contents: Iterable[tuple[str, bytes]]) -> None:
     """Keep each (SHA-256 in hex, content); all are on the disk, under their names, when this returns.
 
-    Safe to repeat and to interrupt: what stays behind after a crash is at most a complete file that nobody refers to, or a
-    `.part` file. Raises `Busy` (`disk_full`) when there is no room.
+    Safe to repeat and to interrupt: a crash leaves at most a file that nobody refers to. Raises `Busy` (`disk_full`)
+    when there is no room.
     """
     touched: set[Path] = set()
     try:
         for checksum, content in contents:
             path = blob_path(directory, checksum)
             if not _holds(path, len(content)):
-                _write(path, content)
-            # Also for a file that was there already: its writer may not have synced the directory yet.
+                make_private_dir(path.parent)
+                write_atomically(path, content, mode=0o600)
             touched.add(path.parent)
         for subdirectory in touched:
-            _sync(subdirectory)
+            # Also where every file was there already: its writer may not have synced its name yet.
+            sync_directory(subdirectory)
         if touched:
-            _sync(directory)
+            sync_directory(directory)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Busy(
@@ -64,33 +63,9 @@ def read_blob(directory: Path, checksum: str) -> bytes:
     return content
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            remaining = memoryview(content)
-            while remaining:
-                remaining = remaining[file.write(remaining) or 0 :]
-            os.fsync(file.fileno())
-        Path(temporary).rename(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-
-
 def _holds(path: Path, size: int) -> bool:
     # Content is synced before it gets its name, so the size tells a good file from one that was cut by hand.
     try:
         return path.stat().st_size == size
     except FileNotFoundError:
         return False
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
