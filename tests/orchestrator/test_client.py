@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -15,76 +14,7 @@ import pytest
 from swamp import errors
 from swamp.orchestrator import client
 from swamp.repo import Repo
-
-REPO_ID = "7d0f2a52-0c4c-4b5e-9e0a-6f2f3c1f5a01"
-SECRET = "s3cret"
-
-
-class Orchestrator:
-    """An HTTP server that answers as `answers[(method, path)]` says, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: dict[tuple[str, str], Callable[[BaseHTTPRequestHandler], None]] = {
-            ("GET", "/api/ping"): answer({"repoId": REPO_ID})
-        }
-        self.asked: list[tuple[str, str, object]] = []
-        self.secret = SECRET
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if self.headers["Authorization"] != f"Bearer {outer.secret}":
-                    answer({"error": "wrong secret", "code": "unauthorized", "exitCode": 4}, 401)(self)
-                    return
-                outer.asked.append((self.command, self.path, json.loads(content) if content else None))
-                outer.answers.get((self.command, self.path), answer({"detail": "Not Found"}, 404))(self)
-
-            do_GET = do_POST = do
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-def answer(document: object, status: int = 200) -> Callable[[BaseHTTPRequestHandler], None]:
-    return raw(json.dumps(document).encode(), status)
-
-
-def raw(content: bytes, status: int = 200) -> Callable[[BaseHTTPRequestHandler], None]:
-    def write(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return write
-
-
-def stream(*chunks: bytes, ended: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
-    def write(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        for chunk in chunks:
-            handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-        if ended:
-            handler.wfile.write(b"0\r\n\r\n")
-        else:
-            handler.close_connection = True
-
-    return write
+from tests.orchestrator.answering import Orchestrator, announce, answer, raw, stream
 
 
 def lines(*events: dict[str, object]) -> bytes:
@@ -109,12 +39,6 @@ def orchestrator() -> Iterator[Orchestrator]:
 def repo(tmp_path: Path) -> Repo:
     (tmp_path / ".swamp").mkdir()
     return Repo(tmp_path)
-
-
-def announce(repo: Repo, url: str) -> None:
-    repo.serve_info.write_text(
-        json.dumps({"url": url, "secret": SECRET, "pid": 1, "repoId": REPO_ID, "startedAt": "2026-06-15T10:00:00.000Z"})
-    )
 
 
 def found(repo: Repo, orchestrator: Orchestrator) -> client.Client:
@@ -293,8 +217,6 @@ def test_an_orchestrator_that_goes_away_after_it_was_found_is_unreachable(repo, 
 
     def hang_up(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
-        with suppress(OSError):
-            handler.connection.shutdown(socket.SHUT_RDWR)
 
     orchestrator.answers["GET", "/api/workers"] = hang_up
     with pytest.raises(errors.Unreachable, match="closed the connection"):
