@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ DRAIN = 0.2  #: seconds to wait, after the program has exited, for output of pro
 TIMEOUT_GRACE = 5.0  #: seconds between TERM and KILL when the time limit has passed
 _READ = 64 * 1024  # what a pipe holds
 _LONGEST_WAIT = 3600.0  # seconds; `poll` cannot count past 24 days
-_GROUP_LOOK = 0.01  # seconds between two looks at a group whose first process has exited
+_GROUP_LOOK = 0.005  # seconds to the first look at a group whose leader has exited; each next one takes twice as long
+_GROUP_LOOK_LONGEST = 0.1
 _EXIT_LOOK = 0.02  # the same for the program itself, on systems that have no descriptor for a process
 
 
@@ -83,7 +84,6 @@ class _Group:
         environment: Mapping[str, str],
         emit: Callable[[str, bytes], None],
     ) -> None:
-        self.exit_code: int | None = None
         self._emit = emit
         self._streams: dict[int, _Stream] = {}  # by the descriptor that is read, while it is open
         self._poll = select.poll()
@@ -124,12 +124,17 @@ class _Group:
         self._poll.register(cancellation.wait_fd(), select.POLLIN)
         ended_by = None
         killed = False
+        pause = _GROUP_LOOK
         due = None if timeout is None else time.monotonic() + timeout  # of the next signal: TERM, then KILL
-        while self.exit_code is None or (ended_by and not killed and self._lives()):
-            asked = self._look(due, _GROUP_LOOK if self.exit_code is not None else None, cancellation)
+        while not self._has_exited() or (ended_by and not killed and _lives(self._process.pid)):
+            if not self._has_exited():
+                asked = self._look(due, None, cancellation)
+                if self._has_exited() and ended_by is None:
+                    break  # it was done before anybody could stop it
+            else:
+                asked = self._look(due, pause, cancellation)
+                pause = min(pause * 2, _GROUP_LOOK_LONGEST)
             now = time.monotonic()
-            if self.exit_code is not None and ended_by is None:
-                break
             if asked and not killed:
                 kill_at = now + cancellation.grace
                 if ended_by is None:
@@ -147,14 +152,14 @@ class _Group:
         self._poll.unregister(cancellation.wait_fd())
         self._drain()
         stdout, stderr = (bytes(stream.content) for stream in self._outputs)
-        return Finished(self.exit_code, stdout, stderr, ended_by)
+        return Finished(self._process.returncode, stdout, stderr, ended_by)
 
     def _look(self, until: float | None, at_most: float | None, cancellation: Cancellation | None) -> bool:
         """Wait for the next thing to happen, not past `until` nor longer than `at_most` seconds.
 
         Says whether somebody asked for the end.
         """
-        if self._exit_fd is None and self.exit_code is None:
+        if self._exit_fd is None and not self._has_exited():
             at_most = _EXIT_LOOK
         seconds = None if until is None else max(0.0, until - time.monotonic())
         if at_most is not None:
@@ -167,12 +172,12 @@ class _Group:
                 self._read(fd)
             elif fd == self._exit_fd:
                 self._poll.unregister(fd)
-                self.exit_code = self._process.wait()
+                self._process.wait()
             elif cancellation is not None:
                 cancellation.take()
                 asked = True
         if self._exit_fd is None:
-            self.exit_code = self._process.poll()
+            self._process.poll()
         return asked
 
     def _read(self, fd: int) -> None:
@@ -197,15 +202,8 @@ class _Group:
             if piece := stream.lines.rest():
                 self._emit(stream.name, piece)
 
-    def _lives(self) -> bool:
-        """Whether any process of the group is left. Its number cannot be given to another group while one is."""
-        try:
-            os.killpg(self._process.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # somebody else's by now (setuid), but alive
-        return True
+    def _has_exited(self) -> bool:
+        return self._process.returncode is not None
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -222,12 +220,34 @@ class _Group:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.exit_code is None:
+        if not self._has_exited():
             self._signal(signal.SIGKILL)
             self._process.wait()
         if self._exit_fd is not None:
             os.close(self._exit_fd)
         self._close()
+
+
+def _lives(group: int) -> bool:
+    """Whether any process of the group is left. Its number is not given to another group while one is."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's by now (setuid), but alive
+    # The dead count for `killpg` until their parent, now process 1, notices. In a container it may never do so.
+    states = [state for member, state in _groups_and_states() if member == group]
+    return not states or any(state not in "ZX" for state in states)
+
+
+def _groups_and_states() -> Iterator[tuple[int, str]]:
+    """The group and the state of every process, on Linux; elsewhere nothing."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it ended while we looked
+            # The name comes before, in brackets, and may itself hold anything.
+            state, _, group = (entry / "stat").read_text("utf-8", "replace").rpartition(") ")[2].split()[:3]
+            yield int(group), state
 
 
 def _why_not_started(error: OSError | ValueError, directory: Path, executable: str) -> str:
