@@ -12,11 +12,12 @@ NAME_LENGTH = 64
 TARGET_LENGTH = 63  #: with it, `rq:queue:<target>` and `swamp-…` names stay inside what every tool shows on a line
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def check_name(text: str, what: str) -> str:
-    """`text`, when it can name a model, a workflow, a job or a step; `what` says which in the error.
+    """`text`, when it can name a model or a workflow, and so a file; `what` says which in the error.
 
     Raises `Invalid` otherwise.
     """
@@ -25,6 +26,16 @@ def check_name(text: str, what: str) -> str:
     raise Invalid(
         f"'{text}' cannot be the name of a {what}",
         hint=f"use lower-case letters, digits, '-' and '_', beginning with a letter or digit, at most {NAME_LENGTH}",
+    )
+
+
+def check_part_name(text: str, what: str) -> str:
+    """`text`, when it can name a job or a step. Raises `Invalid` otherwise."""
+    if len(text) <= NAME_LENGTH and _PART.fullmatch(text):
+        return text
+    raise Invalid(
+        f"'{text}' cannot be the name of a {what}",
+        hint=f"use letters, digits, '-', '_' and '.', beginning with a letter or digit, at most {NAME_LENGTH}",
     )
 
 

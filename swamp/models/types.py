@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from swamp.errors import Invalid, NotFound
 from swamp.models.argument import Argument, read_text
-from swamp.names import did_you_mean
+from swamp.names import did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,17 @@ class ModelType:
             code="unknown_method",
         )
 
-    def check(self, method: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    def check(self, method: str, arguments: Mapping[str, object], *, complete: bool = True) -> dict[str, object]:
         """The arguments as the method takes them (numbers given for text have become text).
 
-        Raises `Invalid` listing everything that is wrong with them, `NotFound` for an unknown method.
+        Unless they are `complete`, required ones may be missing. Raises `Invalid` listing everything that is wrong
+        with them, `NotFound` for an unknown method.
         """
-        return _checked(self.method(method).arguments, arguments, f"{self.name} {method}", self._see)
+        return self._checked(f"{self.name} {method}", self.method(method).arguments, arguments, complete=complete)
 
     def check_global(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """As `check`, for the arguments that belong to the model and not to one method."""
-        return _checked(self.global_arguments, arguments, f"{self.name}, global arguments", self._see)
+        return self._checked(f"{self.name}, global arguments", self.global_arguments, arguments, complete=True)
 
     def read(self, method: str, pairs: Iterable[str]) -> dict[str, object]:
         """Arguments out of a command line: `run=echo hi`, `timeout=500`, `env.HOME=/tmp`; a later one wins.
@@ -83,9 +84,26 @@ class ModelType:
             result[name] = value
         return result
 
-    @property
-    def _see(self) -> str:
-        return f"see: swamp model type describe {self.name}"
+    def _checked(
+        self, what: str, known: Sequence[Argument], given: Mapping[str, object], *, complete: bool
+    ) -> dict[str, object]:
+        by_name = {argument.name: argument for argument in known}
+        problems = []
+        result: dict[str, object] = {}
+        for name, value in given.items():
+            if name not in by_name:
+                guess = nearest(name, by_name)
+                problems.append(f"unknown argument '{name}'" + (f" (did you mean '{guess}'?)" if guess else ""))
+                continue
+            try:
+                result[name] = by_name[name].check(value)
+            except ValueError as error:
+                problems.append(f"'{name}' {error}")
+        if complete:
+            problems += [f"'{one.name}' is missing" for one in known if one.required and one.name not in given]
+        if problems:
+            raise Invalid(f"{what}: {', '.join(problems)}", hint=f"see: swamp model type describe {self.name}")
+        return result
 
 
 def find_type(name: str) -> ModelType:
@@ -104,24 +122,6 @@ def find_type(name: str) -> ModelType:
 def types() -> Mapping[str, ModelType]:
     """All types by name."""
     return {known.name: known for known in (_SHELL,)}
-
-
-def _checked(known: tuple[Argument, ...], given: Mapping[str, object], what: str, hint: str) -> dict[str, object]:
-    by_name = {argument.name: argument for argument in known}
-    problems = []
-    result: dict[str, object] = {}
-    for name, value in given.items():
-        if name not in by_name:
-            problems.append(f"unknown argument '{name}'{did_you_mean(name, by_name).removesuffix('?')}")
-            continue
-        try:
-            result[name] = by_name[name].check(value)
-        except ValueError as error:
-            problems.append(f"'{name}' {error}")
-    problems += [f"missing argument '{one.name}'" for one in known if one.required and one.name not in given]
-    if problems:
-        raise Invalid(f"{what}: {', '.join(problems)}", hint=hint)
-    return result
 
 
 _SHELL = ModelType(

@@ -6,6 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from swamp import yamlfile
+from swamp.definitions import PLACEHOLDER_ID, check_id, check_text, refuse_expressions
+from swamp.names import check_name, check_part_name, check_target, did_you_mean
+from swamp.workflows import checks
+from swamp.yamlnode import Node, check_keys
+
+WORKFLOW_KEYS = ("id", "name", "description", "version", "tags", "concurrency", "jobs")
+JOB_KEYS = ("name", "description", "dependsOn", "concurrency", "steps")
+STEP_KEYS = ("name", "description", "target", "dependsOn", "task")
+TASK_KEYS = ("type", "modelIdOrName", "methodName", "inputs")
+TASK_TYPE = "model_method"
+
 Condition = Literal["succeeded", "failed", "completed", "skipped", "always"]
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -70,6 +82,170 @@ def parse_workflow(text: str, source: str, *, new_id: str | None = None) -> Work
     """The workflow that the YAML `text` describes; `source` names it in errors.
 
     `new_id` is taken where the text has no id of its own (none, or the placeholder `<generated-uuid>`).
-    Raises `Invalid` with source and line for the first thing that is wrong.
+    Raises `Invalid` with source and line for the first thing that is wrong. Models are not looked at.
     """
-    raise NotImplementedError
+    workflow = parse_parts(text, source, new_id=new_id)
+    for check in checks.structure(workflow, source):
+        if check.problem is not None:
+            raise check.problem
+    return workflow
+
+
+def parse_parts(text: str, source: str, *, new_id: str | None = None) -> Workflow:
+    """As `parse_workflow`, but without the checks between its parts (`checks.structure`)."""
+    root = yamlfile.load(text, source)
+    required = ("name", "jobs") if new_id else ("id", "name", "jobs")
+    entries = check_keys(root, WORKFLOW_KEYS, "the workflow", required=required)
+    refuse_expressions(root)
+    jobs = entries["jobs"].items("'jobs' of the workflow")
+    if not jobs:
+        raise entries["jobs"].fail("the workflow has no jobs", "list at least one job with at least one step")
+    tags = entries.get("tags")
+    version = entries.get("version")
+    return Workflow(
+        id=_id(entries, new_id),
+        name=check_text(entries["name"], "'name' of the workflow", lambda name: check_name(name, "workflow")),
+        description=_description(entries, "the workflow"),
+        version=version.whole("'version' of the workflow", minimum=1) if version else 1,
+        tags=tags.texts("'tags' of the workflow") if tags else {},
+        concurrency=_concurrency(entries, "the workflow"),
+        jobs=tuple(_job(node, number) for number, node in enumerate(jobs, 1)),
+        path=source,
+    )
+
+
+def document(workflow: Workflow) -> dict[str, object]:
+    """The workflow as JSON values, in the form of its file; `parse_workflow` reads it back from YAML or JSON text."""
+    return _without_empty(
+        id=workflow.id,
+        name=workflow.name,
+        description=workflow.description,
+        tags=dict(workflow.tags),
+        concurrency=workflow.concurrency,
+        jobs=[_job_document(job) for job in workflow.jobs],
+        version=workflow.version,
+    )
+
+
+def _id(entries: dict[str, Node], new_id: str | None) -> str:
+    if new_id is not None and ("id" not in entries or entries["id"].value == PLACEHOLDER_ID):
+        return new_id
+    return check_id(entries["id"], "the workflow")
+
+
+def _job(node: Node, number: int) -> Job:
+    where = _where(node, "job", number)
+    entries = check_keys(node, JOB_KEYS, where, required=("name", "steps"))
+    steps = entries["steps"].items(f"'steps' of {where}")
+    if not steps:
+        raise entries["steps"].fail(f"{where} has no steps", "list at least one step")
+    return Job(
+        name=check_text(entries["name"], f"'name' of {where}", lambda name: check_part_name(name, "job")),
+        steps=tuple(_step(step, number) for number, step in enumerate(steps, 1)),
+        depends_on=_dependencies(entries, "job", where),
+        concurrency=_concurrency(entries, where),
+        description=_description(entries, where),
+        line=node.line,
+    )
+
+
+def _step(node: Node, number: int) -> Step:
+    where = _where(node, "step", number)
+    entries = check_keys(node, STEP_KEYS, where, required=("name", "task"))
+    target = entries.get("target")
+    return Step(
+        name=check_text(entries["name"], f"'name' of {where}", lambda name: check_part_name(name, "step")),
+        task=_task(entries["task"], where),
+        target=check_text(target, f"'target' of {where}", check_target) if target else None,
+        depends_on=_dependencies(entries, "step", where),
+        description=_description(entries, where),
+        line=node.line,
+    )
+
+
+def _task(node: Node, where: str) -> Task:
+    place = f"'task' of {where}"
+    entries = check_keys(node, TASK_KEYS, place, required=("type", "modelIdOrName", "methodName"))
+    kind = entries["type"].text(f"'type' in {place}")
+    if kind != TASK_TYPE:
+        raise entries["type"].fail(f"{place} has the type '{kind}'", f"the one type of task is {TASK_TYPE}")
+    inputs = entries.get("inputs")
+    return Task(
+        model=entries["modelIdOrName"].text(f"'modelIdOrName' in {place}"),
+        method=entries["methodName"].text(f"'methodName' in {place}"),
+        inputs=inputs.plain_entries(f"'inputs' in {place}") if inputs else {},
+    )
+
+
+def _dependencies(entries: dict[str, Node], what: str, where: str) -> tuple[Dependency, ...]:
+    if "dependsOn" not in entries:
+        return ()
+    return tuple(_dependency(node, what, where) for node in entries["dependsOn"].items(f"'dependsOn' of {where}"))
+
+
+def _dependency(node: Node, what: str, where: str) -> Dependency:
+    place = f"'dependsOn' of {where}"
+    if isinstance(node.value, str):
+        raise node.fail(
+            f"{place} must say what '{node.value}' is",
+            f"write it as:  - {what}: {node.value}   (and, if you like, below it)   condition: succeeded",
+        )
+    entries = check_keys(node, (what, "condition"), place, required=(what,))
+    condition: Condition = "succeeded"
+    if "condition" in entries:
+        condition = _condition(entries["condition"], place)
+    return Dependency(entries[what].text(f"'{what}' in {place}"), condition, node.line)
+
+
+def _condition(node: Node, place: str) -> Condition:
+    text = node.text(f"'condition' in {place}")
+    for condition in CONDITIONS:
+        if text == condition:
+            return condition
+    raise node.fail(
+        f"unknown condition '{text}' in {place}{did_you_mean(text, CONDITIONS)}",
+        f"conditions: {', '.join(CONDITIONS)}",
+    )
+
+
+def _concurrency(entries: dict[str, Node], where: str) -> int | None:
+    node = entries.get("concurrency")
+    return node.whole(f"'concurrency' of {where}", minimum=1) if node else None
+
+
+def _description(entries: dict[str, Node], where: str) -> str:
+    node = entries.get("description")
+    return node.text(f"'description' of {where}") if node else ""
+
+
+def _where(node: Node, what: str, number: int) -> str:
+    """How errors call a part: by its name if it has one, else by its place."""
+    name = node.value.get("name") if isinstance(node.value, dict) else None
+    return f"{what} '{name.value}'" if name is not None and isinstance(name.value, str) else f"{what} number {number}"
+
+
+def _job_document(job: Job) -> dict[str, object]:
+    return _without_empty(
+        name=job.name,
+        description=job.description,
+        dependsOn=[{"job": one.on, "condition": one.condition} for one in job.depends_on],
+        concurrency=job.concurrency,
+        steps=[_step_document(step) for step in job.steps],
+    )
+
+
+def _step_document(step: Step) -> dict[str, object]:
+    task = _without_empty(
+        type=TASK_TYPE, modelIdOrName=step.task.model, methodName=step.task.method, inputs=dict(step.task.inputs)
+    )
+    return _without_empty(
+        name=step.name,
+        description=step.description,
+        target=step.target,
+        dependsOn=[{"step": one.on, "condition": one.condition} for one in step.depends_on],
+        task=task,
+    )
+
+
+def _without_empty(**fields: object) -> dict[str, object]:
+    return {key: value for key, value in fields.items() if value not in (None, "", [], {})}

@@ -1,0 +1,94 @@
+"""Files that hold one definition each, a model or a workflow: found by name, read as text, checked one by one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from swamp.errors import Invalid, SwampError
+from swamp.yamlnode import Node
+
+PLACEHOLDER_ID = "<generated-uuid>"  #: how people and documentation write "Swamp makes the id"
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at in a definition, and what is wrong with it, if anything."""
+
+    name: str
+    problem: SwampError | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.problem is None
+
+    def as_dict(self) -> dict[str, object]:
+        """The `--json` form."""
+        document: dict[str, object] = {"name": self.name, "passed": self.passed}
+        if self.problem is not None:
+            document["error"] = self.problem.message
+            if self.problem.hint:
+                document["hint"] = self.problem.hint
+        return document
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a definition's id: a UUID in lower case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def new_id() -> str:
+    """An id for a definition that is being created."""
+    return str(uuid.uuid4())
+
+
+def check_id(node: Node, what: str) -> str:
+    """The id that stands at `node`. Raises `Invalid`."""
+    text = node.text(f"'id' of {what}")
+    if is_id(text.lower()):
+        return text.lower()
+    raise node.fail(f"'{text}' is no id", "an id is a UUID; uuidgen prints one")
+
+
+def check_text(node: Node, what: str, check: Callable[[str], str]) -> str:
+    """The text at `node` if `check` accepts it; what `check` raises gets its place. Raises `Invalid`."""
+    text = node.text(what)
+    try:
+        return check(text)
+    except Invalid as error:
+        raise node.fail(error.message, error.hint) from error
+
+
+def refuse_expressions(node: Node) -> None:
+    """Raise `Invalid` if a value in `node` holds `${{`: to pass it on as it stands would surprise everybody."""
+    for scalar in node.scalars():
+        if isinstance(scalar.value, str) and "${{" in scalar.value:
+            raise scalar.fail("expressions (${{ … }}) are not evaluated in this version", "write the value itself")
+
+
+def read(path: Path, source: str) -> str:
+    """The text of the file. Raises `Invalid` when it is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{source} is not UTF-8 text (byte {error.start})") from error
+
+
+@contextmanager
+def one_at_a_time(directory: Path) -> Iterator[None]:
+    """Hold the directory, so that between looking for a name and taking it nobody else takes it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""The models of a repository: one YAML file each, `models/<type>/<name>.yaml`. No two have the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from swamp import files, yamlfile
+from swamp.definitions import is_id, one_at_a_time, read
+from swamp.errors import Invalid, NotFound
+from swamp.models.definition import ModelDefinition, document, parse_model
+from swamp.names import did_you_mean
+from swamp.repo import Repo
+
+
+def model_files(repo: Repo) -> list[Path]:
+    """All files that should hold a model, in the order of their names."""
+    return sorted(_named(repo, "*"), key=lambda path: (path.stem, path))
+
+
+def load_model(repo: Repo, path: Path) -> ModelDefinition:
+    """The model in one file. Raises `Invalid` when it holds none, or another one than its place says."""
+    source = path.relative_to(repo.root).as_posix()
+    model = parse_model(read(path, source), source)
+    place = _place(repo, model.type, model.name)
+    if path != place:
+        raise Invalid(
+            f"{source} holds the model '{model.name}' of type {model.type}, which belongs elsewhere",
+            hint=f"move it to {place.relative_to(repo.root)}, or correct its name or type",
+        )
+    return model
+
+
+def load_models(repo: Repo) -> list[ModelDefinition]:
+    """All models, by name. Raises `Invalid` for the first file that holds none."""
+    return [load_model(repo, path) for path in model_files(repo)]
+
+
+def find_model(repo: Repo, id_or_name: str) -> ModelDefinition:
+    """The model with this name or id. Raises `NotFound`, naming the nearest; `Invalid` when its file is wrong."""
+    return load_model(repo, find_model_file(repo, id_or_name))
+
+
+def find_model_file(repo: Repo, id_or_name: str) -> Path:
+    """Where the model with this name or id is, whether or not the file holds what it should. Raises as `find_model`."""
+    places = [path for path in model_files(repo) if path.stem == id_or_name]
+    if not places and is_id(id_or_name):
+        places = [path for path in _mentioning(repo, id_or_name) if load_model(repo, path).id == id_or_name]
+    if len(places) > 1:
+        shown = " and ".join(path.relative_to(repo.root).as_posix() for path in places)
+        raise Invalid(f"the model '{id_or_name}' exists more than once: {shown}", hint="remove or rename one of them")
+    if places:
+        return places[0]
+    names = sorted({path.stem for path in model_files(repo)})
+    raise NotFound(
+        f"there is no model '{id_or_name}'{did_you_mean(id_or_name, names)}",
+        hint=f"create it with: swamp model create <type> {id_or_name}" if not is_id(id_or_name) else None,
+        code="model_not_found",
+    )
+
+
+def save_model(repo: Repo, model: ModelDefinition) -> Path:
+    """Store a new model; its file. Raises `Invalid` when a model of that name exists, whatever its type."""
+    place = _place(repo, model.type, model.name)
+    with one_at_a_time(repo.models):
+        for taken in _named(repo, model.name):
+            raise Invalid(
+                f"a model '{model.name}' already exists: {taken.relative_to(repo.root)}",
+                hint=f"choose another name, or remove it with: swamp model delete {model.name}",
+                code="already_exists",
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        files.create_atomically(place, yamlfile.dump(document(model)).encode())
+    return place
+
+
+def delete_model(repo: Repo, path: Path) -> None:
+    """Remove a model's file; what the model produced stays. Raises `NotFound` when somebody was faster."""
+    try:
+        files.remove_durably(path)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no model '{path.stem}' any more", code="model_not_found") from error
+
+
+def _place(repo: Repo, type_name: str, name: str) -> Path:
+    return repo.models / type_name / f"{name}.yaml"
+
+
+def _named(repo: Repo, pattern: str) -> Iterator[Path]:
+    return (path for path in repo.models.rglob(f"{pattern}.yaml") if not path.name.startswith(".") and path.is_file())
+
+
+def _mentioning(repo: Repo, text: str) -> Iterator[Path]:
+    """Files that hold `text`: reading is much faster than parsing, and a broken file elsewhere does no harm."""
+    return (path for path in model_files(repo) if text.encode() in path.read_bytes().lower())
