@@ -38,9 +38,14 @@ def remove_durably(path: Path) -> None:
 
 
 def make_private_dir(path: Path) -> None:
-    """Make the directory `path`, and its missing parents, and let nobody but the owner into it (0700)."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
+    """Make the directory `path`, and its missing parents, durable and closed to everybody but the owner (0700)."""
+    if not path.is_dir():
+        if not path.parent.is_dir():
+            make_private_dir(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
+    if path.stat().st_mode & 0o777 != 0o700:
+        path.chmod(0o700)
 
 
 def sync_directory(path: Path) -> None:

@@ -7,8 +7,9 @@ module holds `command`, a `click.Command`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
+
+from swamp.names import nearest
 
 Words = tuple[str, ...]
 
@@ -110,8 +111,8 @@ def _near(path: Words, typed: Sequence[str]) -> Words:
     """The command below `path` that is spelt most like the typed words, as far as they are command words."""
     if not typed:
         return path
-    near = get_close_matches(typed[0].lower(), children(path), n=1)
-    return (_near((*path, near[0]), typed[1:]) or (*path, near[0])) if near else ()
+    near = nearest(typed[0], children(path))
+    return (_near((*path, near), typed[1:]) or (*path, near)) if near else ()
 
 
 def _elsewhere(typed: Sequence[str]) -> Words:

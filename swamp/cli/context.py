@@ -49,6 +49,10 @@ class Context:
     def stdin_is_terminal(self) -> bool:
         return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
+    def read_stdin(self) -> bytes:
+        """Everything on stdin, to its end."""
+        return sys.stdin.buffer.read()
+
     @property
     def stdout_is_terminal(self) -> bool:
         return sys.stdout.isatty()
