@@ -17,7 +17,6 @@ class MethodEnd:
 
     def __init__(self) -> None:
         self.run = ""
-        self.model_type = ""
         self.status = ""  #: "" until it ended
         self.error: str | None = None
         self.duration_ms: int | None = None
@@ -28,8 +27,6 @@ class MethodEnd:
         kind = event.get("kind")
         if kind == "run-accepted":
             self.run = text_of(event, "run")
-            steps = [step for job in items_of(event, "jobs") for step in items_of(job, "steps")]
-            self.model_type = text_of(steps[0], "modelType") if steps else ""
         elif kind == "step-finished":
             self.status = text_of(event, "status")
             self.error = text_of(event, "error") or None

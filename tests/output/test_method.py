@@ -35,7 +35,7 @@ def test_a_pipe_gets_stdout_as_it_is_and_everything_else_is_talk() -> None:
     end = show(stream, talk, method_run())
     assert stream.getvalue() == "out 1\nout 2\x1b[H\n"
     assert talk.getvalue() == "err 1\n✓ remote-echo execute succeeded in 12ms\n"
-    assert (end.run, end.model_type, end.duration_ms) == ("5d3c", "command/shell", 12)
+    assert (end.run, end.status, end.duration_ms) == ("5d3c", "succeeded", 12)
 
 
 def test_a_terminal_gets_it_harmless() -> None:
