@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 
 from swamp.models.lines import LineCutter
+from swamp.models.stopping import Stopping
 from swamp.models.surroundings import Cancellation
 
 DRAIN = 0.2  #: seconds to wait, after the program has exited, for output of processes that it left behind
-TIMEOUT_GRACE = 5.0  #: seconds between TERM and KILL when the time limit has passed
 _READ = 64 * 1024  # what a pipe holds
 _LONGEST_WAIT = 3600.0  # seconds; `poll` cannot count past 24 days
 _GROUP_LOOK = 0.005  # seconds to the first look at a group whose leader has exited; each next one takes twice as long
@@ -122,37 +122,20 @@ class _Group:
     def wait(self, cancellation: Cancellation, timeout: float | None) -> Finished:
         """Hear the program out, or end it."""
         self._poll.register(cancellation.wait_fd(), select.POLLIN)
-        ended_by = None
-        killed = False
+        stopping = Stopping(None if timeout is None else time.monotonic() + timeout)
+        while not self._has_exited():
+            asked = self._look(stopping.due, None, cancellation)
+            if not self._has_exited():  # else it was done before this could stop it
+                self._signal(stopping.signal(time.monotonic(), cancellation.grace if asked else None))
         pause = _GROUP_LOOK
-        due = None if timeout is None else time.monotonic() + timeout  # of the next signal: TERM, then KILL
-        while not self._has_exited() or (ended_by and not killed and _lives(self._process.pid)):
-            if not self._has_exited():
-                asked = self._look(due, None, cancellation)
-                if self._has_exited() and ended_by is None:
-                    break  # it was done before anybody could stop it
-            else:
-                asked = self._look(due, pause, cancellation)
-                pause = min(pause * 2, _GROUP_LOOK_LONGEST)
-            now = time.monotonic()
-            if asked and not killed:
-                kill_at = now + cancellation.grace
-                if ended_by is None:
-                    ended_by, due = "canceled", kill_at
-                    self._signal(signal.SIGTERM)
-                else:
-                    due = kill_at if due is None else min(due, kill_at)
-            if due is not None and now >= due:
-                if ended_by is None:
-                    ended_by, due = "timeout", now + TIMEOUT_GRACE
-                    self._signal(signal.SIGTERM)
-                else:
-                    killed, due = True, None
-                    self._signal(signal.SIGKILL)
+        while stopping.ended_by and not stopping.killed and _lives(self._process.pid):
+            asked = self._look(stopping.due, pause, cancellation)
+            self._signal(stopping.signal(time.monotonic(), cancellation.grace if asked else None))
+            pause = min(pause * 2, _GROUP_LOOK_LONGEST)
         self._poll.unregister(cancellation.wait_fd())
         self._drain()
         stdout, stderr = (bytes(stream.content) for stream in self._outputs)
-        return Finished(self._process.returncode, stdout, stderr, ended_by)
+        return Finished(self._process.returncode, stdout, stderr, stopping.ended_by)
 
     def _look(self, until: float | None, at_most: float | None, cancellation: Cancellation | None) -> bool:
         """Wait for the next thing to happen, not past `until` nor longer than `at_most` seconds.
@@ -205,7 +188,9 @@ class _Group:
     def _has_exited(self) -> bool:
         return self._process.returncode is not None
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals | None) -> None:
+        if number is None or (self._has_exited() and not _lives(self._process.pid)):
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 

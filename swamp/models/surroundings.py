@@ -74,7 +74,9 @@ class Surroundings:
 
     directory: Path  #: an absolute path; relative paths of a method start here
     environment: Mapping[str, str]  #: the whole environment of its processes, cleaned by the caller
-    emit: Callable[[str, bytes], None]  #: hears (`stdout` or `stderr`, whole lines with their newlines) while it runs
+    #: Hears (`stdout` or `stderr`, whole lines with their newlines) while the method runs; only the last line, and a
+    #: part of one longer than 64 KiB, come without. While it blocks, the output, time limit and cancellation wait.
+    emit: Callable[[str, bytes], None]
     cancellation: Cancellation  #: the caller keeps it, to ask for the end, and closes it afterwards
 
 

@@ -114,7 +114,7 @@ def test_a_stopped_command_can_be_canceled(tmp_path: Path) -> None:
 
 
 def test_the_time_limit_kills_what_does_not_heed_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swamp.models.process.TIMEOUT_GRACE", 0.1)
+    monkeypatch.setattr("swamp.models.stopping.TIMEOUT_GRACE", 0.1)
     with Step(tmp_path, "trap '' TERM; while :; do sleep 60; done", timeout=50) as step:
         outcome = step.run()
     assert (outcome.error, result(outcome)["exitCode"]) == ("Command timed out after 50 ms", -9)
