@@ -19,6 +19,14 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Blob:
+    """Content that lies in the content-addressed files already."""
+
+    checksum: str  #: SHA-256, hex
+    size: int  #: bytes
+
+
+@dataclass(frozen=True)
 class Output:
     """One thing a method produced, before it has a version.
 
@@ -29,5 +37,5 @@ class Output:
     name: str
     data_type: str  #: `resource` or `file`
     content_type: str
-    content: bytes
+    content: bytes | Blob
     tags: Mapping[str, str] = field(default_factory=dict)

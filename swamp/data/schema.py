@@ -25,6 +25,7 @@ CREATE TABLE runs (
     kind TEXT NOT NULL,                     -- 'workflow' or 'method'
     workflow_id TEXT NOT NULL,
     workflow_name TEXT NOT NULL,
+    owner TEXT NOT NULL,                    -- who drives it: 'serve' or 'command'
     status TEXT NOT NULL,                   -- running, succeeded, failed, canceled
     plan TEXT NOT NULL,                     -- JSON: jobs, steps and resolved invocations, frozen at acceptance
     created_at TEXT NOT NULL,

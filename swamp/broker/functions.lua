@@ -1,0 +1,251 @@
+#!lua name=swamp1
+-- The server's side of Swamp, protocol 1. Loaded by the orchestrator only; commands inside a function are checked
+-- against the caller's own rights. Every function takes one msgpack map in ARGV[1]; docs/protocol.md has the fields.
+--
+-- Keys are built here and not declared: declaring a key asks for the right to write it, which a worker does not have
+-- on job hashes. Swamp does not run on a cluster, so nothing else needs the declaration.
+--
+-- Every item has a status of its own (redis.pcall), so that one poisoned item harms no other.
+
+local KEPT = 1000            -- finished and failed jobs kept per target, for RQ's tools
+local FAR = 31536000         -- seconds: RQ's tools move what has "expired" when they look; nothing of ours does
+local COLLECT_BYTES = 16777216
+
+local function key(machine, name) return 'swamp:m:' .. machine .. ':' .. name end
+
+-- 1 for done, 0 for not done, text for an error
+local function status(reply)
+  if type(reply) == 'table' and reply.err then return reply.err end
+  if reply == false or reply == 0 then return 0 end
+  return 1
+end
+
+-- ---------------------------------------------------------------- called by workers
+
+-- machine   who calls
+-- target    its target
+-- finish    {{dispatch, sealed result, sealed event}, ...}: the result into the hash, the event onto the stream
+-- begin     {{dispatch, sealed "started", sealed "dropped"}, ...}: is the claim still ours? then it is given up and
+--           "started" is said; otherwise "dropped" is said under the same number. Only one of begin and take_back
+--           can remove a claim.
+-- say       {sealed event, ...}
+-- claim     how many more to take from the queue
+-- fetch     {dispatch, ...}: claimed before (by BLMOVE); their sealed dispatches are wanted
+-- returns   {finish statuses, begin statuses, say statuses, {dispatch, sealed dispatch or "", ...}}
+local function exchange(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local machine, rang = request.machine, false
+  local up, claimed = key(machine, 'up'), key(machine, 'claimed')
+  local finished, begun, said, work = {}, {}, {}, {}
+
+  for i, item in ipairs(request.finish) do
+    local reply = redis.pcall('HSET', key(machine, 'results'), item[1], item[2])
+    if type(reply) ~= 'table' then
+      reply = redis.pcall('XADD', up, '*', 'm', item[3], 'r', item[1])
+    end
+    finished[i] = (type(reply) == 'table' and reply.err) and reply.err or 1
+    rang = true
+  end
+  for i, item in ipairs(request.begin) do
+    local removed = redis.pcall('LREM', claimed, 1, item[1])
+    begun[i] = status(removed)
+    if begun[i] == 1 then
+      redis.call('XADD', up, '*', 'm', item[2])
+    elseif begun[i] == 0 then
+      redis.call('XADD', up, '*', 'm', item[3])
+    end
+    rang = true
+  end
+  for i, message in ipairs(request.say) do
+    said[i] = status(redis.pcall('XADD', up, '*', 'm', message))
+  end
+  for _, id in ipairs(request.fetch) do
+    local sealed = redis.pcall('HGET', 'rq:job:' .. id, 'swamp')
+    work[#work + 1] = id
+    work[#work + 1] = type(sealed) == 'string' and sealed or ''
+  end
+  for _ = 1, request.claim do
+    local id = redis.pcall('LMOVE', 'rq:queue:' .. request.target, claimed, 'LEFT', 'RIGHT')
+    if type(id) ~= 'string' then break end
+    local sealed = redis.pcall('HGET', 'rq:job:' .. id, 'swamp')
+    work[#work + 1] = id
+    work[#work + 1] = type(sealed) == 'string' and sealed or ''
+  end
+  if rang or #request.say > 0 then redis.call('PUBLISH', 'swamp:bell', '') end
+  return {finished, begun, said, work}
+end
+
+-- ---------------------------------------------------------------- called by the orchestrator
+
+-- machines  {machine, ...}
+-- count     messages per machine at most
+-- returns   {{machine, {stream id, message, dispatch or "", sealed result or ""} ...}, ...}; machines without
+--           messages are left out. What is not trimmed yet comes again.
+local function collect(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local found, bytes = {}, 0
+  for _, machine in ipairs(request.machines) do
+    local entries = redis.call('XRANGE', key(machine, 'up'), '-', '+', 'COUNT', request.count)
+    if #entries > 0 then
+      local messages = {machine}
+      for _, entry in ipairs(entries) do
+        local fields, message, dispatch, result = entry[2], '', '', ''
+        for i = 1, #fields, 2 do
+          if fields[i] == 'm' then message = fields[i + 1] end
+          if fields[i] == 'r' then dispatch = fields[i + 1] end
+        end
+        if dispatch ~= '' then
+          result = redis.call('HGET', key(machine, 'results'), dispatch) or ''
+        end
+        messages[#messages + 1] = {entry[1], message, dispatch, result}
+        bytes = bytes + #message + #result
+        if bytes > COLLECT_BYTES then break end
+      end
+      found[#found + 1] = messages
+      if bytes > COLLECT_BYTES then break end
+    end
+  end
+  return found
+end
+
+-- machines  {{machine, newest stream id applied, {dispatch, ...}}, ...}: what is on disk is freed. Runs even when
+--           memory is short, and alone, so that memory comes back first.
+local function free(_, args)
+  local request = cmsgpack.unpack(args[1])
+  for _, item in ipairs(request.machines) do
+    local machine, last, dispatches = item[1], item[2], item[3]
+    for i = 1, #dispatches, 1000 do
+      redis.call('HDEL', key(machine, 'results'), unpack(dispatches, i, math.min(i + 999, #dispatches)))
+    end
+    if last ~= '' then
+      local ms, seq = string.match(last, '(%d+)-(%d+)')
+      redis.call('XTRIM', key(machine, 'up'), 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
+    end
+  end
+  return 1
+end
+
+-- target    whose queue
+-- front     1: before everything that waits (what was taken back), in the given order
+-- now       ISO time
+-- jobs      {{dispatch, RQ's call tuple, description, sealed dispatch}, ...}
+local function push(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local queue = 'rq:queue:' .. request.target
+  local first, last, step = 1, #request.jobs, 1
+  if request.front == 1 then first, last, step = #request.jobs, 1, -1 end
+  redis.call('SADD', 'rq:queues', queue)
+  for i = first, last, step do
+    local job = request.jobs[i]
+    redis.call('HSET', 'rq:job:' .. job[1],
+      'created_at', request.now, 'enqueued_at', request.now, 'data', job[2], 'description', job[3],
+      'swamp', job[4], 'origin', request.target, 'status', 'queued', 'timeout', '-1', 'started_at', '',
+      'ended_at', '', 'last_heartbeat', '', 'worker_name', '', 'group_id', '', 'success_callback_name', '',
+      'failure_callback_name', '', 'stopped_callback_name', '')
+    redis.call(request.front == 1 and 'LPUSH' or 'RPUSH', queue, job[1])
+  end
+  return #request.jobs
+end
+
+-- machine   whose claims
+-- only      {dispatch, ...}, or nil for all
+-- returns   the dispatches that were claimed and are not any more
+local function take_back(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local claimed = key(request.machine, 'claimed')
+  if not request.only then
+    local all = redis.call('LRANGE', claimed, 0, -1)
+    redis.call('DEL', claimed)
+    return all
+  end
+  local taken = {}
+  for _, id in ipairs(request.only) do
+    if redis.call('LREM', claimed, 1, id) == 1 then taken[#taken + 1] = id end
+  end
+  return taken
+end
+
+-- RQ's bookkeeping. Everything here can be made again and none of it decides anything.
+--
+-- now, at   the present: ISO text, seconds
+-- records   in order:
+--   {"started", target, dispatch, execution, worker, started at}
+--   {"ended", target, dispatch, execution, worker, started at or "", ended at, "finished" | "failed" | "canceled", error}
+--   {"worker", name, target, seconds to live, {field, value, ...}}
+--   {"left", name, target}
+local function mirror(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local now, at = request.now, request.at
+
+  local function started(target, id, execution, worker, started_at)
+    local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', started_at, 'last_heartbeat', now,
+      'worker_name', worker)
+    redis.call('ZADD', 'rq:wip:' .. target, at + FAR, running)
+    redis.call('ZADD', 'rq:executions:' .. id, at + FAR, execution)
+    local seconds = string.format('%.3f', at)
+    redis.call('HSET', 'rq:execution:' .. running, 'id', execution, 'job_id', id, 'created_at', seconds,
+      'last_heartbeat', seconds, 'worker_name', worker)
+    redis.call('SADD', current .. ':executions', running)
+    redis.call('HSET', current, 'current_job', id, 'state', 'busy')
+  end
+
+  local function ended(target, id, execution, worker, started_at, ended_at, state, error)
+    local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
+    redis.call('ZREM', 'rq:wip:' .. target, running)
+    redis.call('DEL', 'rq:executions:' .. id, 'rq:execution:' .. running)
+    if redis.call('EXISTS', 'rq:job:' .. id) == 0 then return end
+    redis.call('HDEL', 'rq:job:' .. id, 'swamp')
+    redis.call('HSET', 'rq:job:' .. id, 'status', state, 'ended_at', ended_at, 'worker_name', worker)
+    if started_at ~= '' then redis.call('HSET', 'rq:job:' .. id, 'started_at', started_at) end
+    if error ~= '' then redis.call('HSET', 'rq:job:' .. id, 'exc_info', error) end
+    local registry = 'rq:' .. state .. ':' .. target
+    redis.call('ZADD', registry, at + FAR, id)
+    local excess = redis.call('ZCARD', registry) - KEPT
+    if excess > 0 then
+      local oldest = redis.call('ZPOPMIN', registry, excess)
+      for i = 1, #oldest, 2 do redis.call('DEL', 'rq:job:' .. oldest[i]) end
+    end
+    if worker ~= '' and redis.call('EXISTS', current) == 1 then
+      redis.call('SREM', current .. ':executions', running)
+      if state ~= 'canceled' then
+        redis.call('HINCRBY', current, state == 'finished' and 'successful_job_count' or 'failed_job_count', 1)
+      end
+      local other = redis.call('SRANDMEMBER', current .. ':executions')
+      if other then
+        redis.call('HSET', current, 'current_job', string.match(other, '^(.*):'))
+      else
+        redis.call('HDEL', current, 'current_job')
+        redis.call('HSET', current, 'state', 'idle')
+      end
+    end
+  end
+
+  for _, r in ipairs(request.records) do
+    if r[1] == 'started' then
+      started(r[2], r[3], r[4], r[5], r[6])
+    elseif r[1] == 'ended' then
+      ended(r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9])
+    elseif r[1] == 'worker' then
+      local name, target = 'rq:worker:' .. r[2], r[3]
+      redis.call('HSET', name, 'last_heartbeat', now, 'queues', target, unpack(r[5]))
+      redis.call('EXPIRE', name, r[4])
+      redis.call('EXPIRE', name .. ':executions', r[4])
+      redis.call('SADD', 'rq:workers', name)
+      redis.call('SADD', 'rq:workers:' .. target, name)
+    elseif r[1] == 'left' then
+      local name = 'rq:worker:' .. r[2]
+      redis.call('SREM', 'rq:workers', name)
+      redis.call('SREM', 'rq:workers:' .. r[3], name)
+      redis.call('DEL', name, name .. ':executions')
+    end
+  end
+  return #request.records
+end
+
+redis.register_function('swamp1_exchange', exchange)
+redis.register_function('swamp1_collect', collect)
+redis.register_function{function_name = 'swamp1_free', callback = free, flags = {'allow-oom'}}
+redis.register_function('swamp1_push', push)
+redis.register_function{function_name = 'swamp1_take_back', callback = take_back, flags = {'allow-oom'}}
+redis.register_function('swamp1_mirror', mirror)

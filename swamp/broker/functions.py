@@ -1,0 +1,123 @@
+"""The function library on the server, called: each function is one round trip however many items it carries.
+
+`functions.lua` says what each does. What a call returns is taken apart here, so that nobody else knows its layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import cast
+
+import msgpack
+import redis
+
+from swamp.broker import keyspace
+
+#: An item's status from the server: 1 done, 0 not done, bytes an error text.
+Status = int | bytes
+
+
+def load_library(client: redis.Redis) -> None:
+    """Load the library, or load it anew. Only the orchestrator may."""
+    source = files("swamp.broker").joinpath("functions.lua").read_text(encoding="utf-8")
+    client.execute_command("FUNCTION", "LOAD", "REPLACE", source)
+
+
+def _call(client: redis.Redis, name: str, request: object) -> object:
+    return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, msgpack.packb(request))
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What a worker wants done in one round trip."""
+
+    finish: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, sealed result, sealed event)
+    begin: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, "started", "dropped"), sealed
+    say: list[bytes] = field(default_factory=list)  #: sealed events
+    claim: int = 0
+    fetch: list[str] = field(default_factory=list)  #: claimed before; their sealed dispatches are wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Statuses in the order of the request, and the claimed work."""
+
+    finish: list[Status]
+    begin: list[Status]
+    say: list[Status]
+    work: list[tuple[str, bytes]]  #: (dispatch, sealed dispatch; empty where the job is gone)
+
+
+def exchange(client: redis.Redis, machine: str, target: str, request: Exchange) -> Exchanged:
+    reply = _call(
+        client,
+        "exchange",
+        {
+            "machine": machine,
+            "target": target,
+            "finish": request.finish,
+            "begin": request.begin,
+            "say": request.say,
+            "claim": request.claim,
+            "fetch": request.fetch,
+        },
+    )
+    finish, begin, say, work = cast("tuple[list[Status], list[Status], list[Status], list[bytes]]", reply)
+    pairs = [(work[i].decode(), work[i + 1]) for i in range(0, len(work), 2)]
+    return Exchanged(finish, begin, say, pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message from a machine, as it lies in Redis: nothing in it is believed before it was opened."""
+
+    stream_id: str
+    sealed: bytes
+    dispatch: str  #: whose result comes with it; "" without
+    result: bytes  #: sealed; empty without, or where it is gone
+
+
+def collect(client: redis.Redis, machines: Sequence[str], count: int) -> list[tuple[str, list[Message]]]:
+    """(machine, messages in order) of every machine that has said something that was not freed yet."""
+    reply = cast("list[list[object]]", _call(client, "collect", {"machines": list(machines), "count": count}))
+    found = []
+    for entry in reply:
+        machine = cast("bytes", entry[0]).decode()
+        rows = cast("list[tuple[bytes, bytes, bytes, bytes]]", entry[1:])
+        found.append((machine, [Message(i.decode(), m, d.decode("ascii", "replace"), r) for i, m, d, r in rows]))
+    return found
+
+
+def free(client: redis.Redis, machines: Iterable[tuple[str, str, Sequence[str]]]) -> None:
+    """(machine, newest stream id applied or "", dispatches whose results are on disk)."""
+    _call(client, "free", {"machines": list(machines)})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A dispatch on its way into a queue."""
+
+    dispatch: str
+    call: bytes  #: RQ's call tuple
+    description: str
+    sealed: bytes
+
+
+def push(client: redis.Redis, target: str, jobs: Sequence[Job], now: str, *, front: bool = False) -> None:
+    rows = [(job.dispatch, job.call, job.description, job.sealed) for job in jobs]
+    _call(client, "push", {"target": target, "front": int(front), "now": now, "jobs": rows})
+
+
+def take_back(client: redis.Redis, machine: str, only: Sequence[str] | None = None) -> list[str]:
+    """The dispatches that the machine had claimed, and has not any more. Who has begun keeps what was begun."""
+    request: dict[str, object] = {"machine": machine}
+    if only is not None:
+        request["only"] = list(only)
+    return [dispatch.decode() for dispatch in cast("list[bytes]", _call(client, "take_back", request))]
+
+
+def mirror(client: redis.Redis, records: Sequence[tuple[object, ...]], now: str, at: float) -> None:
+    """RQ's bookkeeping; the records are described in `functions.lua`."""
+    _call(client, "mirror", {"now": now, "at": at, "records": records})

@@ -1,0 +1,241 @@
+"""Runs, steps, dispatches and run events: the tables of the journal, read and written.
+
+Functions take the connection of a `Store.write()` or `Store.read()` block: the caller decides what commits together.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from swamp.errors import Invalid, NotFound
+
+# ---------------------------------------------------------------------- runs
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    id: str
+    kind: str
+    workflow_name: str
+    status: str
+    created_at: str
+    ended_at: str | None
+    error: str | None
+
+
+_RUN_COLUMNS = "id, kind, workflow_name, status, created_at, ended_at, error"
+
+
+def add_run(
+    tx: sqlite3.Connection,
+    run_id: str,
+    kind: str,
+    workflow_id: str,
+    workflow_name: str,
+    owner: str,
+    plan: str,
+    steps: int,
+    created_at: str,
+) -> None:
+    """A new run and its `steps` pending steps."""
+    tx.execute(
+        "INSERT INTO runs (id, kind, workflow_id, workflow_name, owner, status, plan, created_at)"
+        " VALUES (?, ?, ?, ?, ?, 'running', ?, ?)",
+        (run_id, kind, workflow_id, workflow_name, owner, plan, created_at),
+    )
+    tx.executemany(
+        "INSERT INTO steps (run_id, position, status) VALUES (?, ?, 'pending')",
+        ((run_id, position) for position in range(steps)),
+    )
+
+
+def end_run(tx: sqlite3.Connection, run_id: str, status: str, error: str | None, ended_at: str) -> None:
+    tx.execute("UPDATE runs SET status = ?, error = ?, ended_at = ? WHERE id = ?", (status, error, ended_at, run_id))
+
+
+def active_runs(tx: sqlite3.Connection, owner: str) -> list[tuple[str, str, str]]:
+    """(id, plan, created_at) of every run of this owner that has not ended, oldest first."""
+    return tx.execute(
+        "SELECT id, plan, created_at FROM runs WHERE status = 'running' AND owner = ? ORDER BY seq", (owner,)
+    ).fetchall()
+
+
+def search_runs(tx: sqlite3.Connection, workflow: str | None, limit: int) -> list[RunRow]:
+    """Runs of workflows, newest first; of one workflow, if named."""
+    where, values = ("AND workflow_name = ?", [workflow]) if workflow else ("", [])
+    rows = tx.execute(
+        f"SELECT {_RUN_COLUMNS} FROM runs WHERE kind = 'workflow' {where} ORDER BY seq DESC LIMIT ?",  # noqa: S608
+        [*values, limit],
+    )
+    return [RunRow(*row) for row in rows]
+
+
+def get_run(tx: sqlite3.Connection, name: str) -> RunRow:
+    """The run with this id, or whose id alone begins so (four characters or more), or the newest run of the workflow of
+    this name.
+
+    Raises `NotFound`, and `Invalid` where a prefix fits several runs.
+    """
+    rows = tx.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE id = ?", (name,)).fetchall()  # noqa: S608
+    if not rows:
+        rows = tx.execute(
+            f"SELECT {_RUN_COLUMNS} FROM runs WHERE workflow_name = ? AND kind = 'workflow' ORDER BY seq DESC LIMIT 1",  # noqa: S608
+            (name,),
+        ).fetchall()
+    if not rows and len(name) >= 4:
+        rows = tx.execute(
+            f"SELECT {_RUN_COLUMNS} FROM runs WHERE substr(id, 1, ?) = ? LIMIT 2",  # noqa: S608
+            (len(name), name),
+        ).fetchall()
+    if not rows:
+        raise NotFound(
+            f"no run and no workflow with runs is called '{name}'", hint="list runs with: swamp workflow history search"
+        )
+    if len(rows) > 1:
+        raise Invalid(f"more than one run id begins with '{name}'", hint="type more of the id")
+    return RunRow(*rows[0])
+
+
+# ---------------------------------------------------------------------- steps
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    position: int
+    status: str
+    dispatch_id: str | None
+    started_at: str | None
+    ended_at: str | None
+    error: str | None
+
+
+def save_steps(tx: sqlite3.Connection, run_id: str, rows: Iterable[StepRow]) -> None:
+    tx.executemany(
+        "UPDATE steps SET status = ?, dispatch_id = ?, started_at = ?, ended_at = ?, error = ?"
+        " WHERE run_id = ? AND position = ?",
+        ((row.status, row.dispatch_id, row.started_at, row.ended_at, row.error, run_id, row.position) for row in rows),
+    )
+
+
+def load_steps(tx: sqlite3.Connection, run_id: str) -> list[StepRow]:
+    """All steps of a run, by position."""
+    rows = tx.execute(
+        "SELECT position, status, dispatch_id, started_at, ended_at, error FROM steps"
+        " WHERE run_id = ? ORDER BY position",
+        (run_id,),
+    )
+    return [StepRow(*row) for row in rows]
+
+
+# ---------------------------------------------------------------------- run events
+
+
+def add_events(tx: sqlite3.Connection, events: Sequence[Mapping[str, object]]) -> None:
+    tx.executemany(
+        "INSERT INTO run_events (run_id, seq, event) VALUES (?, ?, ?)",
+        (
+            (event["run"], event["seq"], json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+            for event in events
+        ),
+    )
+
+
+def last_event_seq(tx: sqlite3.Connection, run_id: str) -> int:
+    """0 where the run has no events."""
+    row = tx.execute("SELECT max(seq) FROM run_events WHERE run_id = ?", (run_id,)).fetchone()
+    return int(row[0] or 0)
+
+
+def read_event_lines(tx: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+    """(seq, JSON text) of up to `limit` events behind number `after`, in order."""
+    return tx.execute(
+        "SELECT seq, event FROM run_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?", (run_id, after, limit)
+    ).fetchall()
+
+
+def read_events(tx: sqlite3.Connection, run_id: str, after: int = 0) -> Iterator[dict[str, object]]:
+    """The events of a run behind number `after`, in order."""
+    for (event,) in tx.execute(
+        "SELECT event FROM run_events WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
+    ):
+        yield json.loads(event)
+
+
+# ---------------------------------------------------------------------- dispatches
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchRow:
+    id: str
+    run_id: str
+    position: int
+    attempt: int
+    target: str
+    state: str  #: `queued`, `begun`, `finished`, `superseded`, `lost`
+    machine: str | None
+    epoch: int | None
+
+
+_DISPATCH_COLUMNS = "id, run_id, position, attempt, target, state, machine, epoch"
+
+
+def add_dispatches(tx: sqlite3.Connection, rows: Iterable[DispatchRow], created_at: str) -> None:
+    tx.executemany(
+        "INSERT INTO dispatches (id, run_id, position, attempt, target, state, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((row.id, row.run_id, row.position, row.attempt, row.target, row.state, created_at) for row in rows),
+    )
+
+
+def begin_dispatches(tx: sqlite3.Connection, begun: Iterable[tuple[str, str, int]], now: str) -> None:
+    """(id, machine, epoch) of dispatches that began."""
+    tx.executemany(
+        "UPDATE dispatches SET state = 'begun', machine = ?, epoch = ?, begun_at = ? WHERE id = ? AND state = 'queued'",
+        ((machine, epoch, now, dispatch) for dispatch, machine, epoch in begun),
+    )
+
+
+def end_dispatches(tx: sqlite3.Connection, ended: Iterable[tuple[str, str, str | None]], now: str) -> None:
+    """(id, state, outcome) of dispatches that ended: `finished`, `superseded` or `lost`."""
+    tx.executemany(
+        "UPDATE dispatches SET state = ?, outcome = ?, ended_at = ? WHERE id = ?",
+        ((state, outcome, now, dispatch) for dispatch, state, outcome in ended),
+    )
+
+
+def keep_evidence(tx: sqlite3.Connection, dispatch: str, outcome: str, evidence: str) -> None:
+    """A result that came after its dispatch had been given up; it never becomes the step's result."""
+    tx.execute("UPDATE dispatches SET outcome = ?, evidence = ? WHERE id = ?", (outcome, evidence, dispatch))
+
+
+def live_dispatches(tx: sqlite3.Connection) -> list[DispatchRow]:
+    """Dispatches that are queued or begun, in the order in which they were made."""
+    rows = tx.execute(
+        f"SELECT {_DISPATCH_COLUMNS} FROM dispatches WHERE state IN ('queued', 'begun')"  # noqa: S608
+        " ORDER BY created_at, run_id, position, attempt"
+    )
+    return [DispatchRow(*row) for row in rows]
+
+
+def dispatch_count(tx: sqlite3.Connection, run_id: str, position: int) -> int:
+    """How many dispatches a step has had."""
+    row = tx.execute("SELECT count(*) FROM dispatches WHERE run_id = ? AND position = ?", (run_id, position)).fetchone()
+    return int(row[0])
+
+
+# ---------------------------------------------------------------------- facts about the repository
+
+
+def get_meta(tx: sqlite3.Connection, key: str) -> str | None:
+    row = tx.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def set_meta(tx: sqlite3.Connection, key: str, value: str) -> None:
+    tx.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (key, value),
+    )

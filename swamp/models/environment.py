@@ -1,0 +1,11 @@
+"""Which of a process's environment variables its steps may see. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def step_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a machine, for the steps that run on it: everything but Swamp's own variables, which hold
+    tokens, addresses and passwords that a step has no business with."""
+    return {name: value for name, value in environ.items() if not name.startswith("SWAMP_")}

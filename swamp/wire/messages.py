@@ -1,0 +1,572 @@
+"""Every message between an orchestrator and a worker, as values. Pure; `docs/protocol.md` has the written form.
+
+A message is a map with readable keys inside a seal. Readers ignore keys that they do not know and refuse (`Malformed`)
+a message whose known keys do not hold what they should: what passed here can be relied on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from swamp.data.record import Blob, Output
+from swamp.models.invocation import Invocation, Outcome
+from swamp.wire.codec import Malformed, pack, unpack
+
+PROTOCOL = 1
+
+#: What a message is sealed for (the authenticated data); a result and a dispatch add their dispatch id.
+UP = b"up"
+DOWN = b"down"
+
+
+def result_place(dispatch: str) -> bytes:
+    return b"result " + dispatch.encode()
+
+
+def dispatch_place(dispatch: str) -> bytes:
+    return b"dispatch " + dispatch.encode()
+
+
+T = TypeVar("T")
+
+
+def _take(message: Mapping[str, object], key: str, kind: type[T]) -> T:
+    value = message.get(key)
+    # bool is an int to isinstance, and no number to us.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Malformed(f"a message holds no {kind.__name__} under '{key}'")
+    return value
+
+
+def _texts(message: Mapping[str, object], key: str) -> tuple[str, ...]:
+    values = _take(message, key, list)
+    if not all(isinstance(value, str) for value in values):
+        raise Malformed(f"a message holds no list of texts under '{key}'")
+    return tuple(values)
+
+
+def _text_map(message: Mapping[str, object], key: str) -> dict[str, str]:
+    values = _take(message, key, dict)
+    if not all(isinstance(name, str) and isinstance(value, str) for name, value in values.items()):
+        raise Malformed(f"a message holds no map of texts under '{key}'")
+    return values
+
+
+def _map(data: bytes) -> dict[str, object]:
+    message = unpack(data)
+    if not isinstance(message, dict):
+        raise Malformed("a message is no map")
+    return message
+
+
+# ---------------------------------------------------------------------- up: worker → orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The step's child process starts now. Comes with the removal of the claim, in one step of the server."""
+
+    dispatch: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The claim was gone (taken back) when the step should have begun. Nothing was started."""
+
+    dispatch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The machine will not run this dispatch. `reason`: `seen`, `unreadable`, `foreign`, `gone`."""
+
+    dispatch: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLines:
+    dispatch: str
+    stream: str  #: `stdout` or `stderr`
+    text: str  #: whole lines, without the last newline
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The result lies in the results hash."""
+
+    dispatch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the machine has, said after every join; everything that it does not name it does not have."""
+
+    running: tuple[str, ...]
+    outbox: tuple[str, ...]  #: results sent and not acknowledged
+    dropped: tuple[str, ...]  #: claims of which it cannot know whether they were begun; it started none of them
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Not part of the numbered sequence: a lost one is worth nothing."""
+
+    running: int
+    slots: int
+
+
+UpBody = Started | Dropped | Declined | OutputLines | Finished | Inventory | Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    epoch: int  #: the boot of the worker that says it
+    number: int  #: 1, 2, 3 … within the epoch, no gaps; 0 for a heartbeat
+    body: UpBody
+
+
+def pack_up(epoch: int, number: int, body: UpBody) -> bytes:
+    message: dict[str, object] = {"epoch": epoch, "number": number}
+    match body:
+        case Started():
+            message |= {"kind": "started", "dispatch": body.dispatch, "at": body.at}
+        case Dropped():
+            message |= {"kind": "dropped", "dispatch": body.dispatch}
+        case Declined():
+            message |= {"kind": "declined", "dispatch": body.dispatch, "reason": body.reason}
+        case OutputLines():
+            message |= {"kind": "output", "dispatch": body.dispatch, "stream": body.stream, "text": body.text}
+        case Finished():
+            message |= {"kind": "finished", "dispatch": body.dispatch}
+        case Inventory():
+            message |= {
+                "kind": "inventory",
+                "running": body.running,
+                "outbox": body.outbox,
+                "dropped": body.dropped,
+            }
+        case Heartbeat():
+            message |= {"kind": "heartbeat", "running": body.running, "slots": body.slots}
+    return pack(message)
+
+
+def unpack_up(data: bytes) -> Up:
+    """Raises `Malformed`."""
+    message = _map(data)
+    kind = message.get("kind")
+    body: UpBody
+    if kind == "started":
+        body = Started(_take(message, "dispatch", str), _take(message, "at", str))
+    elif kind == "finished":
+        body = Finished(_take(message, "dispatch", str))
+    elif kind == "output":
+        stream = _take(message, "stream", str)
+        if stream not in ("stdout", "stderr"):
+            raise Malformed(f"'{stream}' is no stream of a step")
+        body = OutputLines(_take(message, "dispatch", str), stream, _take(message, "text", str))
+    elif kind == "dropped":
+        body = Dropped(_take(message, "dispatch", str))
+    elif kind == "declined":
+        body = Declined(_take(message, "dispatch", str), _take(message, "reason", str))
+    elif kind == "inventory":
+        body = Inventory(_texts(message, "running"), _texts(message, "outbox"), _texts(message, "dropped"))
+    elif kind == "heartbeat":
+        body = Heartbeat(_take(message, "running", int), _take(message, "slots", int))
+    else:
+        raise Malformed(f"a worker says something of kind {kind!r}")
+    return Up(_take(message, "epoch", int), _take(message, "number", int), body)
+
+
+# ---------------------------------------------------------------------- down: orchestrator → worker
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Everything of this epoch up to this number is on disk."""
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the step: TERM, and KILL after `grace` seconds."""
+
+    dispatch: str
+    reason: str
+    grace: float
+
+
+DownBody = Acknowledge | Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    boot: str  #: the start of the orchestrator that says it
+    number: int  #: grows within the boot
+    body: DownBody
+
+
+def pack_down(boot: str, number: int, body: DownBody) -> bytes:
+    message: dict[str, object] = {"boot": boot, "number": number}
+    match body:
+        case Acknowledge():
+            message |= {"kind": "acknowledge", "epoch": body.epoch, "upTo": body.number}
+        case Cancel():
+            message |= {"kind": "cancel", "dispatch": body.dispatch, "reason": body.reason, "grace": body.grace}
+    return pack(message)
+
+
+def unpack_down(data: bytes) -> Down:
+    """Raises `Malformed`."""
+    message = _map(data)
+    kind = message.get("kind")
+    body: DownBody
+    if kind == "acknowledge":
+        body = Acknowledge(_take(message, "epoch", int), _take(message, "upTo", int))
+    elif kind == "cancel":
+        body = Cancel(_take(message, "dispatch", str), _take(message, "reason", str), _take(message, "grace", float))
+    else:
+        raise Malformed(f"the orchestrator says something of kind {kind!r}")
+    return Down(_take(message, "boot", str), _take(message, "number", int), body)
+
+
+# ---------------------------------------------------------------------- a dispatch, and its result
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One attempt to execute one step, as the worker opens it."""
+
+    id: str
+    target: str
+    attempt: int
+    incarnation: int
+    run_id: str
+    workflow: str
+    job: str
+    step: str
+    invocation: Invocation
+
+
+def pack_dispatch(dispatch: Dispatch) -> bytes:
+    call = dispatch.invocation
+    return pack(
+        {
+            "dispatch": dispatch.id,
+            "target": dispatch.target,
+            "attempt": dispatch.attempt,
+            "incarnation": dispatch.incarnation,
+            "run": dispatch.run_id,
+            "workflow": dispatch.workflow,
+            "job": dispatch.job,
+            "step": dispatch.step,
+            "modelId": call.model_id,
+            "model": call.model_name,
+            "modelType": call.model_type,
+            "method": call.method,
+            "arguments": dict(call.arguments),
+            "tags": dict(call.tags),
+        }
+    )
+
+
+def unpack_dispatch(data: bytes) -> Dispatch:
+    """Raises `Malformed`."""
+    message = _map(data)
+    return Dispatch(
+        id=_take(message, "dispatch", str),
+        target=_take(message, "target", str),
+        attempt=_take(message, "attempt", int),
+        incarnation=_take(message, "incarnation", int),
+        run_id=_take(message, "run", str),
+        workflow=_take(message, "workflow", str),
+        job=_take(message, "job", str),
+        step=_take(message, "step", str),
+        invocation=Invocation(
+            model_id=_take(message, "modelId", str),
+            model_name=_take(message, "model", str),
+            model_type=_take(message, "modelType", str),
+            method=_take(message, "method", str),
+            arguments=_take(message, "arguments", dict),
+            tags=_text_map(message, "tags"),
+        ),
+    )
+
+
+def pack_result(outcome: Outcome) -> bytes:
+    outputs = []
+    for output in outcome.outputs:
+        content: object = output.content
+        if isinstance(content, Blob):
+            content = {"checksum": content.checksum, "size": content.size}
+        outputs.append(
+            {
+                "spec": output.spec_name,
+                "name": output.name,
+                "type": output.data_type,
+                "contentType": output.content_type,
+                "content": content,
+                "tags": dict(output.tags),
+            }
+        )
+    return pack(
+        {
+            "status": outcome.status,
+            "error": outcome.error,
+            "startedAt": outcome.started_at,
+            "endedAt": outcome.ended_at,
+            "durationMs": outcome.duration_ms,
+            "outputs": outputs,
+        }
+    )
+
+
+def unpack_result(data: bytes) -> Outcome:
+    """Raises `Malformed`."""
+    message = _map(data)
+    status = _take(message, "status", str)
+    if status not in ("succeeded", "failed", "canceled"):
+        raise Malformed(f"'{status}' is no way for a step to end")
+    error = message.get("error")
+    if error is not None and not isinstance(error, str):
+        raise Malformed("the error of a result is no text")
+    outputs = []
+    for item in _take(message, "outputs", list):
+        if not isinstance(item, dict):
+            raise Malformed("an output of a result is no map")
+        data_type = _take(item, "type", str)
+        if data_type not in ("resource", "file"):
+            raise Malformed(f"'{data_type}' is no type of data")
+        content = item.get("content")
+        if isinstance(content, dict):
+            content = Blob(_checksum(content), _take(content, "size", int))
+        elif not isinstance(content, bytes):
+            raise Malformed("an output of a result has no content")
+        outputs.append(
+            Output(
+                spec_name=_take(item, "spec", str),
+                name=_take(item, "name", str),
+                data_type=data_type,
+                content_type=_take(item, "contentType", str),
+                content=content,
+                tags=_text_map(item, "tags"),
+            )
+        )
+    return Outcome(
+        status=status,
+        error=error,
+        outputs=tuple(outputs),
+        started_at=_take(message, "startedAt", str),
+        ended_at=_take(message, "endedAt", str),
+        duration_ms=_take(message, "durationMs", int),
+    )
+
+
+def _checksum(message: Mapping[str, object]) -> str:
+    checksum = _take(message, "checksum", str)
+    # It becomes the name of a file.
+    if len(checksum) != 64 or any(digit not in "0123456789abcdef" for digit in checksum):
+        raise Malformed("a checksum is 64 hex digits")
+    return checksum
+
+
+# ---------------------------------------------------------------------- the session: joining, and big content
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a worker says of itself inside the handshake's last message."""
+
+    protocol: int
+    version: str
+    epoch: int
+    platform: str  #: e.g. `linux/x86_64`
+    slots: int
+    clock: str  #: its time, ISO 8601
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The orchestrator's answer to a machine that may work."""
+
+    worker: str
+    target: str
+    boot: str
+    incarnation: int
+    applied: int  #: of this epoch's messages, those up to this number are on disk
+    redis_url: str
+    redis_user: str
+    redis_password: str
+    target_key: bytes
+    heartbeat_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The orchestrator's answer to a machine that may not, or may not any more.
+
+    `code`: `unknown_token`, `revoked`, `expired`, `already_bound`, `protocol` end the worker; `try_later` does not.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoin:
+    """The orchestrator misses something: join again, which sends everything that was not acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """A piece of big content on its way up, in order; the last one makes it whole."""
+
+    checksum: str
+    data: bytes
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStored:
+    """The content with this checksum is on disk, or (`error`) could not be put there."""
+
+    checksum: str
+    error: str | None
+
+
+SessionMessage = Hello | Welcome | Refusal | Rejoin | BlobPart | BlobStored
+
+
+def pack_session(message: SessionMessage) -> bytes:
+    match message:
+        case Hello():
+            return pack(
+                {
+                    "kind": "hello",
+                    "protocol": message.protocol,
+                    "version": message.version,
+                    "epoch": message.epoch,
+                    "platform": message.platform,
+                    "slots": message.slots,
+                    "clock": message.clock,
+                }
+            )
+        case Welcome():
+            return pack(
+                {
+                    "kind": "welcome",
+                    "worker": message.worker,
+                    "target": message.target,
+                    "boot": message.boot,
+                    "incarnation": message.incarnation,
+                    "applied": message.applied,
+                    "redisUrl": message.redis_url,
+                    "redisUser": message.redis_user,
+                    "redisPassword": message.redis_password,
+                    "targetKey": message.target_key,
+                    "heartbeatSeconds": message.heartbeat_seconds,
+                }
+            )
+        case Refusal():
+            return pack({"kind": "refusal", "code": message.code, "message": message.message})
+        case Rejoin():
+            return pack({"kind": "rejoin"})
+        case BlobPart():
+            return pack({"kind": "blob", "checksum": message.checksum, "data": message.data, "last": message.last})
+        case BlobStored():
+            return pack({"kind": "stored", "checksum": message.checksum, "error": message.error})
+
+
+def unpack_session(data: bytes) -> SessionMessage:
+    """Raises `Malformed`."""
+    message = _map(data)
+    kind = message.get("kind")
+    if kind == "hello":
+        return Hello(
+            protocol=_take(message, "protocol", int),
+            version=_take(message, "version", str),
+            epoch=_take(message, "epoch", int),
+            platform=_take(message, "platform", str),
+            slots=_take(message, "slots", int),
+            clock=_take(message, "clock", str),
+        )
+    if kind == "welcome":
+        return Welcome(
+            worker=_take(message, "worker", str),
+            target=_take(message, "target", str),
+            boot=_take(message, "boot", str),
+            incarnation=_take(message, "incarnation", int),
+            applied=_take(message, "applied", int),
+            redis_url=_take(message, "redisUrl", str),
+            redis_user=_take(message, "redisUser", str),
+            redis_password=_take(message, "redisPassword", str),
+            target_key=_take(message, "targetKey", bytes),
+            heartbeat_seconds=_take(message, "heartbeatSeconds", float),
+        )
+    if kind == "refusal":
+        return Refusal(_take(message, "code", str), _take(message, "message", str))
+    if kind == "rejoin":
+        return Rejoin()
+    if kind == "blob":
+        return BlobPart(_checksum(message), _take(message, "data", bytes), _take(message, "last", bool))
+    if kind == "stored":
+        error = message.get("error")
+        return BlobStored(_checksum(message), error if isinstance(error, str) else None)
+    raise Malformed(f"a session message of kind {kind!r}")
+
+
+# ---------------------------------------------------------------------- the frames before the handshake is done
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first frame: the token's name in clear, and the first handshake message."""
+
+    protocol: int
+    token: str
+    noise: bytes
+
+
+def pack_opening(opening: Opening) -> bytes:
+    return pack({"protocol": opening.protocol, "token": opening.token, "noise": opening.noise})
+
+
+def unpack_opening(data: bytes) -> Opening:
+    """Raises `Malformed`."""
+    message = unpack(data, limit=4096)
+    if not isinstance(message, dict):
+        raise Malformed("the opening is no map")
+    return Opening(_take(message, "protocol", int), _take(message, "token", str), _take(message, "noise", bytes))
+
+
+def pack_reply(noise: bytes) -> bytes:
+    """The orchestrator's handshake message."""
+    return pack({"noise": noise})
+
+
+def pack_clear_refusal(refusal: Refusal) -> bytes:
+    """A refusal before there is a key to prove it with."""
+    return pack({"code": refusal.code, "message": refusal.message})
+
+
+def unpack_reply(data: bytes) -> bytes | Refusal:
+    """Raises `Malformed`."""
+    message = unpack(data, limit=4096)
+    if not isinstance(message, dict):
+        raise Malformed("the reply is no map")
+    if "noise" in message:
+        return _take(message, "noise", bytes)
+    return Refusal(_take(message, "code", str), _take(message, "message", str))
+
+
+#: Where the worker's WebSocket goes on the orchestrator's port.
+SESSION_PATH = "/worker"
+
+
+def prologue(token_name: str) -> bytes:
+    """What both sides must agree on before the first handshake message."""
+    return b"swamp1 " + token_name.encode()

@@ -1,0 +1,108 @@
+"""Steps without a target: they run beside the engine, in threads of its own process."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swamp.clock import utc_now
+from swamp.models.invocation import Outcome
+from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.workflows.engine import Start
+
+#: Steps beside the engine at once. A workflow says its own limit with `concurrency`; this one only keeps a fan-out of
+#: thousands from exhausting the machine's threads and processes.
+AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOutput:
+    run_id: str
+    position: int
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFinished:
+    run_id: str
+    position: int
+    outcome: Outcome
+
+
+class LocalSteps:
+    """Runs steps and hands what they say and how they end to `deliver`, from threads of its own.
+
+    `directory` is where they run (the repository); `environment` is what they see.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        deliver: Callable[[LocalOutput | LocalFinished], None],
+    ) -> None:
+        self._directory = directory
+        self._environment = environment
+        self._deliver = deliver
+        self._lock = threading.Lock()
+        self._waiting: deque[Start] = deque()
+        self._running: dict[tuple[str, int], Cancellation] = {}
+
+    def start(self, start: Start) -> None:
+        """Begin the step now, or as soon as fewer than `AT_ONCE` run."""
+        with self._lock:
+            self._waiting.append(start)
+        self._start_more()
+
+    def cancel(self, run_id: str, position: int, reason: str, grace: float) -> None:
+        """TERM to the step's processes now, KILL after `grace` seconds. It ends through `deliver`, as ever."""
+        with self._lock:
+            cancellation = self._running.get((run_id, position))
+            waiting = [start for start in self._waiting if (start.run_id, start.position) == (run_id, position)]
+            for start in waiting:
+                self._waiting.remove(start)
+        if cancellation is not None:
+            cancellation.set(reason, grace)
+        for start in waiting:
+            now = utc_now().isoformat()
+            self._deliver(LocalFinished(run_id, start.position, Outcome("canceled", reason, (), now, now, 0)))
+
+    def cancel_all(self, reason: str, grace: float) -> None:
+        with self._lock:
+            keys = [*self._running, *((start.run_id, start.position) for start in self._waiting)]
+        for run_id, position in keys:
+            self.cancel(run_id, position, reason, grace)
+
+    @property
+    def idle(self) -> bool:
+        with self._lock:
+            return not self._running and not self._waiting
+
+    def _start_more(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting or len(self._running) >= AT_ONCE:
+                    return
+                start = self._waiting.popleft()
+                cancellation = Cancellation()
+                self._running[(start.run_id, start.position)] = cancellation
+            threading.Thread(
+                target=self._run, args=(start, cancellation), name=f"step {start.step}", daemon=True
+            ).start()
+
+    def _run(self, start: Start, cancellation: Cancellation) -> None:
+        def emit(stream: str, lines: bytes) -> None:
+            text = lines.decode("utf-8", "replace").removesuffix("\n")
+            self._deliver(LocalOutput(start.run_id, start.position, stream, text))
+
+        with cancellation:
+            surroundings = Surroundings(self._directory, self._environment, emit, cancellation)
+            outcome = invoke(start.invocation, surroundings, utc_now)
+        with self._lock:
+            del self._running[(start.run_id, start.position)]
+        self._deliver(LocalFinished(start.run_id, start.position, outcome))
+        self._start_more()

@@ -1,0 +1,187 @@
+"""Runs that a command drives itself, without an orchestrator: `model method run`, and workflows without targets."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from swamp.clock import iso, utc_now
+from swamp.data import journal
+from swamp.data.store import Store
+from swamp.errors import Interrupted, Unreachable
+from swamp.models.catalog import find_model
+from swamp.models.definition import invocation
+from swamp.models.environment import step_environment
+from swamp.models.invocation import Invocation
+from swamp.repo import Repo
+from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
+from swamp.workflows.catalog import find_workflow
+from swamp.workflows.engine import Engine, Start
+from swamp.workflows.events import Event
+from swamp.workflows.plan import Plan, plan_method, plan_workflow
+from swamp.workflows.workflow import Task
+
+#: Seconds between TERM and KILL for the steps of a run that Ctrl-C ends.
+GRACE = 10.0
+
+
+def plan_of_workflow(repo: Repo, name: str) -> Plan:
+    """The plan of a workflow as it stands in the repository now. Raises what is wrong with it or its models."""
+
+    def resolve(task: Task) -> Invocation:
+        return invocation(find_model(repo, task.model), task.method, task.inputs)
+
+    return plan_workflow(find_workflow(repo, name), resolve)
+
+
+def run_workflow(repo: Repo, name: str, listener: Callable[[Event], None], environ: Mapping[str, str]) -> str:
+    """Run a workflow here; returns its status. `listener` hears every event after it was stored.
+
+    Raises `Unreachable`, before anything has started, for a workflow that places a step on a target.
+    """
+    plan = plan_of_workflow(repo, name)
+    if plan.targets:
+        raise Unreachable(
+            f"workflow '{name}' places steps on {_listed(plan.targets)}, and no orchestrator runs for this repository",
+            hint="start one in another terminal with: swamp serve",
+            code="no_orchestrator",
+        )
+    return _drive(repo, plan, listener, environ)
+
+
+def run_method(
+    repo: Repo,
+    model: str,
+    method: str,
+    inputs: Mapping[str, object],
+    listener: Callable[[Event], None],
+    environ: Mapping[str, str],
+) -> str:
+    """Run one method of a model here; returns its status."""
+    call = invocation(find_model(repo, model), method, inputs)
+    return _drive(repo, plan_method(call), listener, environ)
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
+
+
+def _drive(repo: Repo, plan: Plan, listener: Callable[[Event], None], environ: Mapping[str, str]) -> str:
+    store = Store.open(repo.database, repo.blobs, create=True)
+    try:
+        end_abandoned_runs(repo, store)
+        run_id = str(uuid.uuid4())
+        with _driving(repo, run_id):
+            return _drive_to_the_end(repo, store, run_id, plan, listener, environ)
+    finally:
+        store.close()
+
+
+def _drive_to_the_end(
+    repo: Repo, store: Store, run_id: str, plan: Plan, listener: Callable[[Event], None], environ: Mapping[str, str]
+) -> str:
+    engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
+    inbox: queue.SimpleQueue[LocalOutput | LocalFinished] = queue.SimpleQueue()
+    steps = LocalSteps(repo.root, step_environment(environ), inbox.put)
+    interrupted = False
+
+    def save(accept: bool = False) -> list[tuple[str, str]]:
+        with store.write() as tx:
+            if accept:
+                engine.accept(tx, run_id, plan)
+            saved = engine.save(tx, _no_targets)
+        for event in saved.events:
+            listener(event)
+        for start in saved.local:
+            steps.start(start)
+        return saved.ended
+
+    try:
+        ended = save(accept=True)
+        while not ended:
+            try:
+                messages = [inbox.get()]
+                with suppress(queue.Empty):
+                    while len(messages) < 1000:
+                        messages.append(inbox.get_nowait())
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                engine.cancel(run_id)
+                steps.cancel_all("canceled with Ctrl-C", GRACE)
+                messages = []
+            for message in messages:
+                if isinstance(message, LocalOutput):
+                    engine.output(run_id, message.position, message.stream, message.text)
+                else:
+                    engine.finished(run_id, message.position, message.outcome)
+            ended = save()
+    finally:
+        # Only a second Ctrl-C or an error leaves steps behind; they are not given time then.
+        steps.cancel_all("the command that ran it ended", 0.0)
+    if interrupted:
+        raise Interrupted("canceled with Ctrl-C")
+    return ended[0][1]
+
+
+def _no_targets(start: Start) -> str:
+    raise Unreachable(f"step '{start.step}' is placed on '{start.target}'", hint="start an orchestrator: swamp serve")
+
+
+# ---------------------------------------------------------------------- who drives which run
+
+
+@contextmanager
+def _driving(repo: Repo, run_id: str) -> Iterator[None]:
+    """Hold the run's lock file: as long as it is held, nobody takes the run for abandoned."""
+    path = _lock_path(repo, run_id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock_path(repo: Repo, run_id: str) -> Path:
+    return repo.state / "runs" / f"{run_id}.lock"
+
+
+def end_abandoned_runs(repo: Repo, store: Store) -> None:
+    """Give every run whose command was killed its end: nothing stays `running` for ever."""
+    with store.read() as tx:
+        candidates = [run_id for run_id, _, _ in journal.active_runs(tx, "command")]
+    abandoned = [run_id for run_id in candidates if not _is_driven(repo, run_id)]
+    if not abandoned:
+        return
+    engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
+    with store.write() as tx:
+        engine.load(tx, only=abandoned)
+        for run_id in abandoned:
+            for position in engine.cancel(run_id):
+                engine.given_up(run_id, position, "failed", "the command that ran it was killed")
+        engine.save(tx, _no_targets)
+    for run_id in abandoned:
+        _lock_path(repo, run_id).unlink(missing_ok=True)
+
+
+def _is_driven(repo: Repo, run_id: str) -> bool:
+    try:
+        descriptor = os.open(_lock_path(repo, run_id), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,131 @@
+"""A run's plan: jobs, steps and the calls they make, frozen when the run is accepted. Pure.
+
+Editing a workflow or a model while a run goes on changes nothing about that run, and a restarted orchestrator goes on
+from the stored plan. Steps are numbered through (`position`), so that everything else can name one by an integer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from swamp.models.invocation import Invocation
+from swamp.workflows.workflow import Dependency, Task, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    name: str
+    job: int  #: index in `Plan.jobs`
+    target: str  #: "" where the step is not placed
+    call: int  #: index in `Plan.calls`
+    depends_on: tuple[tuple[int, str], ...]  #: (position, condition)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    name: str
+    first: int  #: position of its first step
+    size: int  #: how many steps; they follow each other
+    concurrency: int  #: steps at once; 0 is no limit
+    depends_on: tuple[tuple[int, str], ...]  #: (index in `Plan.jobs`, condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    kind: str  #: `workflow`, or `method` for a single call made by `model method run`
+    workflow_id: str
+    workflow_name: str
+    concurrency: int  #: jobs at once; 0 is no limit
+    jobs: tuple[PlannedJob, ...]
+    steps: tuple[PlannedStep, ...]
+    calls: tuple[Invocation, ...]  #: distinct calls; a fan-out of one model holds it once
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    def described_jobs(self) -> list[dict[str, object]]:
+        """The `jobs` field of the `run-accepted` event."""
+        described: list[dict[str, object]] = []
+        for job in self.jobs:
+            steps = []
+            for step in self.steps[job.first : job.first + job.size]:
+                call = self.calls[step.call]
+                steps.append(
+                    {
+                        "name": step.name,
+                        "target": step.target,
+                        "model": call.model_name,
+                        "modelType": call.model_type,
+                        "method": call.method,
+                    }
+                )
+            described.append({"name": job.name, "steps": steps})
+        return described
+
+    @property
+    def targets(self) -> frozenset[str]:
+        return frozenset(step.target for step in self.steps if step.target)
+
+
+def plan_from_json(text: str) -> Plan:
+    """The inverse of `Plan.to_json`."""
+    document = json.loads(text)
+
+    def edges(pairs: list[list[object]]) -> tuple[tuple[int, str], ...]:
+        return tuple((int(str(on)), str(condition)) for on, condition in pairs)
+
+    return Plan(
+        kind=document["kind"],
+        workflow_id=document["workflow_id"],
+        workflow_name=document["workflow_name"],
+        concurrency=document["concurrency"],
+        jobs=tuple(PlannedJob(**{**job, "depends_on": edges(job["depends_on"])}) for job in document["jobs"]),
+        steps=tuple(PlannedStep(**{**step, "depends_on": edges(step["depends_on"])}) for step in document["steps"]),
+        calls=tuple(Invocation(**call) for call in document["calls"]),
+    )
+
+
+def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> Plan:
+    """The plan of a checked workflow. `resolve` turns a task into the call it makes, or raises why it cannot."""
+    job_index = {job.name: index for index, job in enumerate(workflow.jobs)}
+    calls: list[Invocation] = []
+    known_calls: dict[str, int] = {}
+    jobs: list[PlannedJob] = []
+    steps: list[PlannedStep] = []
+
+    def call_of(task: Task) -> int:
+        key = json.dumps([task.model, task.method, dict(task.inputs)], sort_keys=True)
+        if key not in known_calls:
+            known_calls[key] = len(calls)
+            calls.append(resolve(task))
+        return known_calls[key]
+
+    def edges(
+        dependencies: tuple[Dependency, ...], index: Mapping[str, int], first: int
+    ) -> tuple[tuple[int, str], ...]:
+        return tuple((first + index[dependency.on], dependency.condition) for dependency in dependencies)
+
+    for number, job in enumerate(workflow.jobs):
+        first = len(steps)
+        step_index = {step.name: index for index, step in enumerate(job.steps)}
+        for step in job.steps:
+            steps.append(
+                PlannedStep(
+                    step.name, number, step.target or "", call_of(step.task), edges(step.depends_on, step_index, first)
+                )
+            )
+        jobs.append(
+            PlannedJob(job.name, first, len(job.steps), job.concurrency or 0, edges(job.depends_on, job_index, 0))
+        )
+    return Plan(
+        "workflow", workflow.id, workflow.name, workflow.concurrency or 0, tuple(jobs), tuple(steps), tuple(calls)
+    )
+
+
+def plan_method(invocation: Invocation) -> Plan:
+    """The plan of a single call: one job and one step, both named after the method."""
+    step = PlannedStep(invocation.method, 0, "", 0, ())
+    job = PlannedJob(invocation.model_name, 0, 1, 0, ())
+    return Plan("method", "", "", 0, (job,), (step,), (invocation,))
