@@ -6,7 +6,6 @@ nowhere else; everything here and in the database is about the token, never the 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +13,16 @@ from datetime import datetime, timedelta
 
 from swamp.clock import iso
 from swamp.errors import Invalid, NotFound
+from swamp.names import TARGET_LENGTH, check_target, did_you_mean
 
 SECRET_BYTES = 32
-NAME_LENGTH = 63  #: characters, at most
-# No double dash: Redis rights confine a worker to keys that start with `<name>--`.
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 UNUSED = "unused"  #: valid, and no machine has joined with it
 BOUND = "bound"  #: valid, and at least one machine has joined with it
 EXPIRED = "expired"  #: its time is over
 REVOKED = "revoked"  #: ended by a person; stays so after its time is over
 
-_TEXT = re.compile(r"([a-z0-9-]{1,63})\.([0-9a-f]{64})")
+_TEXT = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -58,18 +55,6 @@ class Machine:
     last_seen_at: datetime | None = None
 
 
-def check_name(name: str) -> str:
-    """`name`, if a token may have it. Raises `Invalid` otherwise."""
-    if len(name) > NAME_LENGTH or NAME.fullmatch(name) is None:
-        raise Invalid(
-            f"'{name}' cannot be the name of a token",
-            hint=f"use lower-case letters and digits, parts joined by single dashes, at most {NAME_LENGTH} characters, "
-            "for example build-node",
-            code="bad_name",
-        )
-    return name
-
-
 def mint(
     name: str, vault: str, duration: timedelta, now: datetime, secret: bytes, max_enrollments: int | None = 1
 ) -> tuple[Token, str]:
@@ -80,7 +65,7 @@ def mint(
     if len(secret) != SECRET_BYTES:
         raise ValueError("a token's secret is 32 bytes")
     token = Token(
-        name=check_name(name),
+        name=check_target(name),
         vault=vault,
         vault_key=vault_key(name),
         created_at=now,
@@ -98,7 +83,7 @@ def vault_key(name: str) -> str:
 def parse(text: str) -> tuple[str, bytes]:
     """Name and secret of a token's text. Raises `Invalid`, which does not repeat the text, for anything else."""
     match = _TEXT.fullmatch(text.strip())
-    if match is None or NAME.fullmatch(match[1]) is None:
+    if match is None or len(match[1]) > TARGET_LENGTH:
         raise Invalid(
             "this is not an enrollment token",
             hint="a token is <name>.<64 hex digits>, as printed by: swamp worker token create <name> --duration 1h",
@@ -140,10 +125,9 @@ def document(token: Token, machines: Sequence[Machine], now: datetime) -> dict[s
 
 def unknown(name: str, known: Sequence[str]) -> NotFound:
     """The error for a token that does not exist among those that do."""
-    near = difflib.get_close_matches(name, known, 1)
     return NotFound(
-        f"there is no token '{name}'",
-        hint=f"did you mean '{near[0]}'?" if near else "see which there are with: swamp worker token list",
+        f"there is no token '{name}'{did_you_mean(name, known)}",
+        hint="see which there are with: swamp worker token list",
         code="unknown_token",
     )
 

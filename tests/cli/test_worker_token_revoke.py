@@ -111,7 +111,10 @@ def test_repeating_a_revocation_tells_the_orchestrator_again(repo, store, orches
 
 def test_an_unknown_token_is_not_found_and_the_nearest_named(store, capsys):
     assert run(["worker", "token", "revoke", "build-nod"]) == 3
-    assert capsys.readouterr().err == "Error: there is no token 'build-nod'\n  did you mean 'build-node'?\n"
+    assert capsys.readouterr().err == (
+        "Error: there is no token 'build-nod'; did you mean 'build-node'?\n"
+        "  see which there are with: swamp worker token list\n"
+    )
 
 
 def test_in_a_repository_without_data_every_token_is_unknown_and_nothing_is_made(repo, capsys):

@@ -40,19 +40,10 @@ def test_what_is_known_of_a_token_never_shows_the_secret():
     assert secret not in str(t.document(token, [], NOW))
 
 
-@pytest.mark.parametrize("name", ["a", "build-node", "7", "a1-b2-c3", "x" * 63])
-def test_names_of_small_letters_digits_and_single_dashes_are_good(name):
-    assert t.check_name(name) == name
-
-
-@pytest.mark.parametrize(
-    "name", ["", "-a", "a-", "a--b", "Build", "a_b", "a.b", "a/b", "a b", "a\n", "é", "a*", "x" * 64]
-)
-def test_other_names_are_refused_with_an_example(name):
-    with pytest.raises(Invalid) as refused:
-        t.check_name(name)
-    assert refused.value.code == "bad_name"
-    assert "build-node" in (refused.value.hint or "")
+@pytest.mark.parametrize("name", ["", "a--b", "Build", "a.b", "a/b", "x" * 64])
+def test_a_token_cannot_have_a_name_that_no_target_can_have(name):
+    with pytest.raises(Invalid):
+        t.mint(name, "v", HOUR, NOW, SECRET)
 
 
 @given(st.text(max_size=80))
@@ -71,6 +62,7 @@ def test_text_that_is_no_token_is_refused_without_being_repeated(text):
         "build--node." + "a" * 64,
         "." + "a" * 64,
         "a" * 64,
+        "x" * 64 + "." + "a" * 64,
         "build-node " + "a" * 64,
         "build-node." + "a" * 63 + "٣",
     ],
@@ -112,5 +104,5 @@ def test_other_numbers_of_machines_are_refused(text):
 
 
 def test_the_nearest_token_is_named_when_one_is_not_known():
-    assert t.unknown("bulid-node", ["fleet", "build-node"]).hint == "did you mean 'build-node'?"
-    assert "swamp worker token list" in (t.unknown("x", []).hint or "")
+    assert t.unknown("bulid-node", ["fleet", "build-node"]).message.endswith("did you mean 'build-node'?")
+    assert t.unknown("x", []).message == "there is no token 'x'"

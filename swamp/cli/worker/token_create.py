@@ -11,9 +11,10 @@ from swamp.cli.context import Context, examples, swamp_options
 from swamp.clock import iso, parse_duration
 from swamp.data.store import Store
 from swamp.errors import SwampError
+from swamp.names import check_target
 from swamp.orchestrator import client
 from swamp.tokens import store as tokens
-from swamp.tokens.token import SECRET_BYTES, check_name, document, mint, parse_max_enrollments
+from swamp.tokens.token import SECRET_BYTES, document, mint, parse_max_enrollments
 from swamp.vaults.catalog import the_only_vault
 
 
@@ -33,7 +34,6 @@ from swamp.vaults.catalog import the_only_vault
 )
 @click.option(
     "--vault",
-    "vault_name",
     metavar="NAME",
     help="The vault that keeps it (needed when there are several).",
 )
@@ -45,25 +45,25 @@ from swamp.vaults.catalog import the_only_vault
     help="How many machines may join with it.",
 )
 @swamp_options
-def command(ctx: Context, name: str, duration: str, vault_name: str | None, max_enrollments: str) -> None:
+def command(ctx: Context, name: str, duration: str, vault: str | None, max_enrollments: str) -> None:
     """Mint an enrollment token called NAME.
 
     The machines that join with it serve the steps whose target is NAME. The token is shown once; the vault keeps it
     under the key worker-token-NAME. The name of an expired or revoked token may be used again: its machines are
     forgotten, and have to join with the new token.
     """
-    check_name(name)
+    check_target(name)
     lifetime = parse_duration(duration)
     allowed = parse_max_enrollments(max_enrollments)
-    vault = the_only_vault(ctx.repo, vault_name)
+    keeper = the_only_vault(ctx.repo, vault)
     now = ctx.now()
-    token, text = mint(name, vault.name, lifetime, now, secrets.token_bytes(SECRET_BYTES), allowed)
+    token, text = mint(name, keeper.name, lifetime, now, secrets.token_bytes(SECRET_BYTES), allowed)
 
     with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=True)) as store, store.write() as tx:
         replaced = tokens.add(tx, token, now)
         # After the name was found free, or a live token would lose its secret; before the commit, or a crash here
         # would leave a token that nobody can use and whose name is taken.
-        vault.put(token.vault_key, text)
+        keeper.put(token.vault_key, text)
 
     # Shown before anything else can fail: it will not be shown again.
     if ctx.json:
