@@ -13,6 +13,7 @@ TARGET_LENGTH = 63  #: with it, `rq:queue:<target>` and `swamp-…` names stay i
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TYPE = re.compile(r"@?[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*)+")
 _TARGET = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -37,6 +38,13 @@ def check_part_name(text: str, what: str) -> str:
         f"'{text}' cannot be the name of a {what}",
         hint=f"use letters, digits, '-', '_' and '.', beginning with a letter or digit, at most {NAME_LENGTH}",
     )
+
+
+def check_type_name(text: str) -> str:
+    """`text`, when it can name a model type, and so a directory. Raises `Invalid` otherwise."""
+    if _TYPE.fullmatch(text):
+        return text
+    raise Invalid(f"'{text}' cannot be the name of a model type", hint="a type is written as command/shell is")
 
 
 def check_target(text: str) -> str:

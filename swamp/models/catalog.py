@@ -74,7 +74,7 @@ def save_model(repo: Repo, model: ModelDefinition) -> Path:
     return place
 
 
-def delete_model(repo: Repo, path: Path) -> None:
+def delete_model(path: Path) -> None:
     """Remove a model's file; what the model produced stays. Raises `NotFound` when somebody was faster."""
     try:
         files.remove_durably(path)

@@ -11,7 +11,7 @@ from swamp.definitions import Check, check_id, check_text, refuse_expressions
 from swamp.errors import Invalid, SwampError
 from swamp.models.invocation import Invocation
 from swamp.models.types import find_type
-from swamp.names import check_name
+from swamp.names import check_name, check_type_name
 from swamp.yamlnode import Node, check_keys
 
 KEYS = ("type", "id", "name", "version", "tags", "globalArguments", "methods")
@@ -43,7 +43,7 @@ def parse_model(text: str, source: str) -> ModelDefinition:
     global_arguments = entries.get("globalArguments")
     methods = entries.get("methods")
     return ModelDefinition(
-        type=entries["type"].text("'type' of the model"),
+        type=check_text(entries["type"], "'type' of the model", check_type_name),
         id=check_id(entries["id"], "the model"),
         name=check_text(entries["name"], "'name' of the model", lambda name: check_name(name, "model")),
         version=version.whole("'version' of the model", minimum=1) if version else 1,

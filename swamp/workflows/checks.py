@@ -75,7 +75,8 @@ def _repeated(parts: Sequence[Job | Step], what: str, source: str) -> Invalid | 
 def _dangling(parts: Sequence[Job | Step], what: str, source: str, owners: Mapping[str, str]) -> Invalid | None:
     names = {part.name for part in parts}
     for part in parts:
-        for number, dependency in enumerate(part.depends_on):
+        seen: set[str] = set()
+        for dependency in part.depends_on:
             place = f"{source}:{dependency.line}: {what} '{part.name}'"
             if dependency.on not in names:
                 return Invalid(
@@ -83,8 +84,9 @@ def _dangling(parts: Sequence[Job | Step], what: str, source: str, owners: Mappi
                     f"{did_you_mean(dependency.on, names)}",
                     hint=_elsewhere(dependency.on, what, owners, names),
                 )
-            if any(dependency.on == earlier.on for earlier in part.depends_on[:number]):
-                return Invalid(f"{place} depends on '{dependency.on}' twice", hint="keep one of the two")
+            if dependency.on in seen:
+                return Invalid(f"{place} depends on {what} '{dependency.on}' twice", hint="keep one of the two")
+            seen.add(dependency.on)
     return None
 
 
