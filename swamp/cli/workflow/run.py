@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.errors import Failed, Interrupted
+from swamp.errors import Failed, Interrupted, NotFound
 from swamp.orchestrator.client import Client, find
 from swamp.output.choose import listener_for
 from swamp.output.fields import number_of, text_of
@@ -36,11 +36,15 @@ class Watched:
             self._end = event
         self._view.event(event)
 
-    def check(self) -> None:
-        """Raises `Failed` unless the run succeeded."""
+    def check(self, *, interrupted: bool) -> None:
+        """Raises `Failed` unless the run succeeded, `Interrupted` if Ctrl-C is why it did not."""
         status = text_of(self._end, "status") or "not finished"
         if status == "succeeded":
             return
+        if interrupted:
+            raise Interrupted(
+                f"{self._workflow} was interrupted: {status}", hint=f"see: swamp workflow history get {self.run}"
+            )
         reason = text_of(self._end, "error")
         more = (number_of(self._end, "failed") or 0) - 1
         message = f"{self._workflow} {status}" + (f": {reason}" if reason else "")
@@ -64,18 +68,20 @@ def command(ctx: Context, name: str) -> None:
     With --json: one event a line.
     """
     orchestrator = find(ctx.repo)
+    interrupted = False
     with closing(listener_for(sys.stdout, sys.stderr, ctx.environ, json=ctx.json)) as view:
         watched = Watched(name, view)
         if orchestrator is not None:
-            _follow(orchestrator, name, watched, view)
+            interrupted = _follow(orchestrator, name, watched, view)
         else:
             from swamp.workflows.local import run_workflow
 
             run_workflow(ctx.repo, name, watched.event, ctx.environ)
-    watched.check()
+    watched.check(interrupted=interrupted)
 
 
-def _follow(orchestrator: Client, name: str, watched: Watched, view: Listener) -> None:
+def _follow(orchestrator: Client, name: str, watched: Watched, view: Listener) -> bool:
+    """Have the orchestrator run it; whether Ctrl-C canceled it."""
     interrupted = False
 
     def cancel() -> None:
@@ -84,13 +90,13 @@ def _follow(orchestrator: Client, name: str, watched: Watched, view: Listener) -
             raise KeyboardInterrupt
         interrupted = True
         view.note("Canceling the run; Ctrl-C again stops watching it.")
-        orchestrator.cancel(watched.run)
+        with suppress(NotFound):  # it has just ended: its last events are on their way
+            orchestrator.cancel(watched.run)
 
     with _on_ctrl_c(cancel):
         for event in orchestrator.run({"workflow": name}):
             watched.event(event)
-    if interrupted:
-        raise Interrupted(f"{name} was interrupted", hint=f"see: swamp workflow history get {watched.run}")
+    return interrupted
 
 
 @contextmanager
