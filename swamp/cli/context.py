@@ -50,8 +50,8 @@ class Context:
         return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
     def read_stdin(self) -> bytes:
-        """Everything on stdin, to its end."""
-        return sys.stdin.buffer.read()
+        """Everything on stdin, to its end; nothing when it is closed."""
+        return sys.stdin.buffer.read() if sys.stdin is not None else b""
 
     @property
     def stdout_is_terminal(self) -> bool:

@@ -32,6 +32,8 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Carry out the command line `arguments` (without the program's name); its exit code."""
     context = Context()
+    if sys.stdout is None:  # closed by the caller (`>&-`): who wants no output gets none
+        sys.stdout = Path(os.devnull).open("w")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show ✓ must not turn a finished run into an error.
         with suppress(AttributeError):
@@ -132,14 +134,15 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 def _report(error: BaseException, context: Context, *, as_json: bool) -> int:
     """Tell of `error` on stderr; the exit code."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
-        # Python flushes once more on its way out; that must not fail a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()
         return BROKEN_PIPE
     if context.settings.debug and not isinstance(error, SwampError | click.ClickException):
         traceback.print_exception(error)
     known = _as_swamp_error(error)
-    with suppress(OSError):
+    try:
         sys.stdout.flush()
+    except OSError:
+        _give_stdout_up()
     if as_json:
         text = json.dumps(known.as_dict(), ensure_ascii=False)
     else:
@@ -190,6 +193,11 @@ def _place(error: BaseException) -> str:
     if not frames:
         return "an unknown place"
     return f"{'/'.join(Path(frames[-1].filename).parts[-3:])}:{frames[-1].lineno}"
+
+
+def _give_stdout_up() -> None:
+    """Python flushes once more on its way out; what could not be written must not fail a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_is_gone() -> bool:
