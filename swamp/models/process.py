@@ -27,7 +27,7 @@ _READ = 64 * 1024  # what a pipe holds
 _LONGEST_WAIT = 3600.0  # seconds; `poll` cannot count past 24 days
 _GROUP_LOOK = 0.005  # seconds to the first look at a group whose leader has exited; each next one takes twice as long
 _GROUP_LOOK_LONGEST = 0.1
-_EXIT_LOOK = 0.02  # the same for the program itself, on systems that have no descriptor for a process
+_SHORT = 0.02  # seconds in which most programs are done; also between looks at one where it has no descriptor
 
 
 class NotStarted(Exception):
@@ -108,9 +108,8 @@ class _Group:
         finally:
             for writer in writers:
                 os.close(writer)
-        self._exit_fd = _process_fd(self._process.pid)
-        if self._exit_fd is not None:
-            self._poll.register(self._exit_fd, select.POLLIN)
+        self._exit_fd: int | None = None
+        self._short_until = time.monotonic() + _SHORT
 
     def _pipe(self, name: str, writers: list[int]) -> _Stream:
         reader, writer = os.pipe()
@@ -143,7 +142,7 @@ class _Group:
         Says whether somebody asked for the end.
         """
         if self._exit_fd is None and not self._has_exited():
-            at_most = _EXIT_LOOK
+            at_most = _SHORT
         seconds = None if until is None else max(0.0, until - time.monotonic())
         if at_most is not None:
             seconds = at_most if seconds is None else min(seconds, at_most)
@@ -159,9 +158,22 @@ class _Group:
             elif cancellation is not None:
                 cancellation.take()
                 asked = True
-        if self._exit_fd is None:
-            self._process.poll()
+        if self._exit_fd is None and not self._has_exited():
+            self._look_for_exit()
         return asked
+
+    def _look_for_exit(self) -> None:
+        """Notice the exit without a descriptor for it, or get one.
+
+        The outputs of most programs end when they do, and soon, so that a descriptor would only cost time. The others
+        run long, or leave their outputs to a process in the background.
+        """
+        if self._streams and time.monotonic() < self._short_until:
+            return
+        if self._process.poll() is None:
+            self._exit_fd = _process_fd(self._process.pid)
+            if self._exit_fd is not None:
+                self._poll.register(self._exit_fd, select.POLLIN)
 
     def _read(self, fd: int) -> None:
         # The descriptor is readable and nobody else reads it, so this never blocks.

@@ -19,12 +19,15 @@ def execute(invocation: Invocation, surroundings: Surroundings, started_at: str)
     command = str(arguments["run"])
     timeout = arguments.get("timeout")
     limit_ms = timeout if isinstance(timeout, int) else None
+    directory = surroundings.directory
+    if below := arguments.get("workingDir"):
+        directory /= str(below)
     clock = time.monotonic()
     try:
         finished = run_group(
             ("sh", "-c", command),
             executable="/bin/sh",
-            directory=surroundings.directory / str(arguments.get("workingDir") or ""),
+            directory=directory,
             environment=_environment(surroundings.environment, arguments.get("env")),
             emit=surroundings.emit,
             cancellation=surroundings.cancellation,
