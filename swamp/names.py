@@ -47,6 +47,13 @@ def check_type_name(text: str) -> str:
     raise Invalid(f"'{text}' cannot be the name of a model type", hint="a type is written as command/shell is")
 
 
+def check_not_empty(text: str) -> str:
+    """`text`, unless it is empty or blank. Raises `Invalid`."""
+    if text.strip():
+        return text
+    raise Invalid("a name is empty here", hint="write the name between the quotes")
+
+
 def check_target(text: str) -> str:
     """`text`, when it can name a target (a token, and so a queue). Raises `Invalid` otherwise."""
     if len(text) <= TARGET_LENGTH and _TARGET.fullmatch(text):

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from swamp import yamlfile
 from swamp.definitions import PLACEHOLDER_ID, check_id, check_text, refuse_expressions
-from swamp.names import check_name, check_part_name, check_target, did_you_mean
+from swamp.names import check_name, check_not_empty, check_part_name, check_target, did_you_mean
 from swamp.workflows import checks
 from swamp.yamlnode import Node, check_keys
 
@@ -115,7 +115,7 @@ def parse_parts(text: str, source: str, *, new_id: str | None = None) -> Workflo
 
 
 def document(workflow: Workflow) -> dict[str, object]:
-    """The workflow as JSON values, in the form of its file; `parse_workflow` reads it back from YAML or JSON text."""
+    """The workflow as JSON values, in the form of its file; written as YAML, `parse_workflow` reads it back."""
     return _without_empty(
         id=workflow.id,
         name=workflow.name,
@@ -171,8 +171,8 @@ def _task(node: Node, where: str) -> Task:
         raise entries["type"].fail(f"{place} has the type '{kind}'", f"the one type of task is {TASK_TYPE}")
     inputs = entries.get("inputs")
     return Task(
-        model=entries["modelIdOrName"].text(f"'modelIdOrName' in {place}"),
-        method=entries["methodName"].text(f"'methodName' in {place}"),
+        model=check_text(entries["modelIdOrName"], f"'modelIdOrName' in {place}", check_not_empty),
+        method=check_text(entries["methodName"], f"'methodName' in {place}", check_not_empty),
         inputs=inputs.plain_entries(f"'inputs' in {place}") if inputs else {},
     )
 
