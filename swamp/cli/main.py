@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     """Carry out the command line `arguments` (without the program's name); its exit code."""
     context = Context()
     if sys.stdout is None:  # closed by the caller (`>&-`): who wants no output gets none
-        sys.stdout = Path(os.devnull).open("w")
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show ✓ must not turn a finished run into an error.
         with suppress(AttributeError):
@@ -147,6 +147,8 @@ def _report(error: BaseException, context: Context, *, as_json: bool) -> int:
         text = json.dumps(known.as_dict(), ensure_ascii=False)
     else:
         text = "\n".join([f"Error: {known.message}", *(f"  {line}" for line in (known.hint or "").splitlines())])
+    if isinstance(error, KeyboardInterrupt) and sys.stderr.isatty():
+        text = f"\n{text}"  # the terminal shows ^C without ending the line
     with suppress(OSError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

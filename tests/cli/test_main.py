@@ -35,6 +35,11 @@ def make_repo(directory: Path) -> Path:
     return directory
 
 
+def buffered() -> dict[str, str]:
+    """An environment in which Python holds output back until it is flushed, as it does by itself."""
+    return {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.mark.parametrize("words", list(COMMANDS), ids=" ".join)
 def test_every_command_of_the_table_has_help_with_an_example_and_the_shared_options(words, capsys):
     module = import_module(COMMANDS[words].module)
@@ -223,7 +228,7 @@ def test_an_error_of_the_system_names_the_file(capsys):
 def test_a_reader_that_goes_away_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([SWAMP, "--help"], stdout=writing, stderr=subprocess.PIPE, check=False, env=environment())
+    done = subprocess.run([SWAMP, "--help"], stdout=writing, stderr=subprocess.PIPE, check=False, env=buffered())
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -231,7 +236,7 @@ def test_a_reader_that_goes_away_is_no_error():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_a_full_disk_under_stdout_is_told_once():
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([SWAMP, "--help"], stdout=full, stderr=subprocess.PIPE, check=False, env=environment())
+        done = subprocess.run([SWAMP, "--help"], stdout=full, stderr=subprocess.PIPE, check=False, env=buffered())
     assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
 
 
