@@ -81,26 +81,35 @@ def search(
     `fields` are those wanted of whole records. A row whose content is needed but damaged is told to `unreadable` and
     left out of the result.
     """
-    parts = split(query.predicate.tree, _COLUMNS)
-    undecided = None if parts.complete else query.predicate
+    statement, values, undecided = _statement(query, fields)
     wanted = query.select.fields if query.select is not None else tuple(field for field in FIELDS if field in fields)
-    needed = {*wanted, *(undecided.fields if undecided is not None else ())}
-    conditions = [f"({condition.sql})" for condition in parts.conditions]
-    if not query.sees_all_versions:
-        conditions.append(_COLUMNS["isLatest"])
-    statement = (
-        f"SELECT {', '.join(_selected(needed))} FROM data AS d"  # noqa: S608 – values are parameters
-        f" WHERE {' AND '.join(conditions) or '1'} ORDER BY d.rowid DESC"
-    )
-    cursor = tx.execute(statement, [value for condition in parts.conditions for value in condition.values])
+    cursor = tx.execute(statement, values)
     names = [column[0] for column in cursor.description]
-    for values in cursor:
-        row = _Row(dict(zip(names, values, strict=True)), blobs)
+    for row_values in cursor:
+        row = _Row(dict(zip(names, row_values, strict=True)), blobs)
         try:
             if undecided is None or _holds(undecided, row):
                 yield _match(query.select, wanted, row)
         except SwampError as error:
             unreadable(error)
+
+
+def _statement(query: Query, fields: Collection[str]) -> tuple[str, list[str | int], Expression | None]:
+    """The SQL, the values of its question marks, and the predicate if CEL must decide on the rows that it gives."""
+    # The row ids are settled first, from indexes alone, and rows are then fetched in the order of their ids: sorting
+    # them would carry all their content through the sorter. `+` keeps SQLite from using the column's index instead.
+    columns = _COLUMNS if query.sees_all_versions else {field: f"+{column}" for field, column in _COLUMNS.items()}
+    parts = split(query.predicate.tree, columns)
+    where = " AND ".join(f"({condition.sql})" for condition in parts.conditions)
+    if not query.sees_all_versions:
+        where = f"{_COLUMNS['isLatest']}{' AND ' if where else ''}{where}"
+    elif where:
+        where = f"d.rowid IN (SELECT d.rowid FROM data AS d WHERE {where})"  # noqa: S608 – values are parameters
+    undecided = None if parts.complete else query.predicate
+    needed = set(query.select.fields if query.select is not None else fields)
+    needed.update(undecided.fields if undecided is not None else ())
+    statement = f"SELECT {', '.join(_selected(needed))} FROM data AS d WHERE {where or 1} ORDER BY d.rowid DESC"  # noqa: S608
+    return statement, [value for condition in parts.conditions for value in condition.values], undecided
 
 
 def _holds(predicate: Expression, row: _Row) -> bool:
