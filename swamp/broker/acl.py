@@ -76,14 +76,14 @@ def monitor_rules(password_hash: str) -> list[str]:
     """Stock RQ tools that look: everything of RQ's to read.
 
     `@connection` alone would grant CLIENT KILL and CLIENT PAUSE. `rq info` cleans the two registries that it counts,
-    so it gets the one command for that, on those keys.
+    in a transaction, so it gets the commands for that, on those keys.
     """
     return [
         *_fresh(password_hash),
         "%R~rq:*",
         "%W~rq:finished:*",
         "%W~rq:failed:*",
-        *_words("+@read +@connection -@admin -@dangerous +info +zremrangebyscore"),
+        *_words("+@read +@connection -@admin -@dangerous +info +multi +exec +discard +zremrangebyscore"),
     ]
 
 
