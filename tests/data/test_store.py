@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,21 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(store: Store) -> None:
         tx.execute("PRAGMA max_page_count = 1000000")
         add_versions(tx, store.blobs, [resource({"text": "x" * 1000}) for _ in range(1000)])
     assert count(store) == 1001
+
+
+def test_all_who_open_a_new_database_at_once_find_it_whole(tmp_path: Path) -> None:
+    def open_and_count(directory: Path) -> int:
+        start.wait()
+        opened = Store.open(directory / "swamp.db", directory / "blobs", create=True)
+        try:
+            return count(opened)
+        finally:
+            opened.close()
+
+    start = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(10):
+            assert list(threads.map(open_and_count, [tmp_path / str(number)] * 8)) == [0] * 8
 
 
 def test_processes_that_create_and_write_at_once_lose_nothing(tmp_path: Path) -> None:
