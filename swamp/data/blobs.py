@@ -32,11 +32,9 @@ def put_blobs(directory: Path, contents: Iterable[tuple[str, bytes]]) -> None:
                 make_private_dir(path.parent)
                 write_atomically(path, content, mode=0o600)
             touched.add(path.parent)
-        for subdirectory in touched:
-            # Also where every file was there already: its writer may not have synced its name yet.
-            sync_directory(subdirectory)
-        if touched:
-            sync_directory(directory)
+        # Also where everything was there already: whoever made it may not have synced its name yet.
+        for named_in in (*touched, directory, directory.parent) if touched else ():
+            sync_directory(named_in)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Busy(

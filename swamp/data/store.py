@@ -17,7 +17,7 @@ from pathlib import Path
 
 from swamp.data import schema
 from swamp.errors import Busy, Invalid, NotFound, SwampError
-from swamp.files import make_private_dir
+from swamp.files import make_private_dir, sync_directory
 
 BUSY_TIMEOUT_MS = 10_000  #: how long a statement waits for another process's write before it gives up
 APPLICATION_ID = 0x53776D70  #: `Swmp` in the file's header tells our databases from other programs' ones
@@ -48,6 +48,7 @@ class Store:
                     code="no_data",
                 )
             make_private_dir(database.parent)
+            sync_directory(database.parent.parent)
             # SQLite gives its side files the mode of the database: outputs are not for other users.
             os.close(os.open(database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         with _translated(database):
