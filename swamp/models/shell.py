@@ -12,6 +12,9 @@ from swamp.models.invocation import Invocation
 from swamp.models.process import Finished, NotStarted, run_group
 from swamp.models.surroundings import Ending, Surroundings
 
+# Made once: `json.dumps` with these options makes a new one for every call.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def execute(invocation: Invocation, surroundings: Surroundings, started_at: str) -> Ending:
     """Run `sh -c <run>` and keep what it printed, also if it fails, is stopped or runs out of time."""
@@ -72,7 +75,7 @@ def _result(finished: Finished, command: str, started_at: str, duration_ms: int,
         "executedAt": started_at,
         "durationMs": duration_ms,
     }
-    content = json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode()
+    content = _JSON.encode(attributes).encode()
     return Output("result", "result", "resource", "application/json", content, tags)
 
 

@@ -78,7 +78,7 @@ def test_a_command_gets_the_chance_to_clean_up(tmp_path: Path) -> None:
 
 
 def test_a_group_that_outlives_its_shell_gets_the_same_chance(tmp_path: Path) -> None:
-    inner = "trap 'sleep 0.2; touch cleaned; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
+    inner = "trap 'sleep 0.5; touch cleaned; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
     with Step(tmp_path, f'sh -c "{inner}" & wait') as step:
         step.start("begun")
         step.cancellation.set("enough", grace=10)
@@ -95,6 +95,15 @@ def test_what_does_not_heed_term_is_killed_after_the_grace(tmp_path: Path) -> No
         assert 0.2 <= time.monotonic() - asked < 5
         assert result(outcome)["exitCode"] == -9
         wait_until(lambda: not is_alive(pids_in(step)[0]), "the deaf child to die")
+
+
+def test_a_deaf_process_that_outlives_its_shell_is_killed_after_the_grace(tmp_path: Path) -> None:
+    with Step(tmp_path, "(trap '' TERM; sh -c 'echo $$'; exec sleep 60) & echo $!; wait") as step:
+        step.start("\n")
+        wait_until(lambda: len(pids_in(step)) == 2, "both processes")
+        step.cancellation.set("enough", grace=0.2)
+        assert result(step.end())["exitCode"] == -15
+        wait_until(lambda: not any(is_alive(pid) for pid in pids_in(step)), "the deaf process to die")
 
 
 def test_asking_again_brings_the_kill_forward(tmp_path: Path) -> None:
