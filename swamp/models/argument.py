@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from swamp.errors import Invalid
 
 Kind = Literal["string", "integer", "boolean", "map"]
 
+_EXAMPLES: Mapping[Kind, str] = {"string": "='some text'", "integer": "=500", "boolean": "=true", "map": ".KEY=value"}
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -54,7 +56,8 @@ def read_text(argument: Argument, entry: str | None, text: str) -> object:
             return argument.check({entry: text})
         return argument.check(_meant(argument.kind, text))
     except ValueError as error:
-        raise Invalid(f"argument '{argument.name}' {error}") from error
+        example = f"{argument.name}{_EXAMPLES[argument.kind]}"
+        raise Invalid(f"argument '{argument.name}' {error}", hint=f"for example: {example}") from error
 
 
 def _meant(kind: Kind, text: str) -> object:

@@ -92,7 +92,7 @@ def test_create_answers_in_json(repo: Repo, capsys: Capture) -> None:
         (
             ["command/shell", "a", "--arg", "execute.timeout=soon"],
             1,
-            "Error: argument 'timeout' must be a whole number\n",
+            "Error: argument 'timeout' must be a whole number\n  for example: timeout=500\n",
         ),
         (
             ["command/shell", "a", "--arg", "execute.run"],
