@@ -201,24 +201,29 @@ def perform(scratch: Path) -> None:
         created = first.type("swamp worker token create build-node --duration 1h", TOKEN_CREATED)
         first.type("swamp worker token list", TOKEN_LIST_UNUSED)
         first.start(serve)
-        first.see("[Ll]istening")
+        first.see("listening on ws://")
 
         token = re.findall(TOKEN, created)[0]
         second.start(f"swamp worker connect ws://localhost:{port} --token {token} --cache-dir {scratch}/swamp-worker")
-        second.see("[Ee]nrolled.*waiting")
-        first.see("build-node")
+        second.see("enrolled as build-node and waiting for work")
+        first.see("worker build-node connected")
 
         third.type("swamp worker token list", TOKEN_LIST_BOUND)
         third.type("""swamp model create command/shell remote-echo --arg execute.run='echo "executed on a worker"'""")
         third.type("swamp model method run remote-echo execute", r"executed on a worker\n(.*\n)*")
         third.type(f"swamp workflow create remote-demo --file {WORKFLOW.name}")
         third.type("swamp workflow run remote-demo", WORKFLOW_RUN)
-        first.see("received", "matched", "dispatched", "finished")
-        second.see("received", "executed", "returned")
+        first.see(
+            "received: workflow remote-demo",
+            "matched target build-node",
+            "dispatched to build-node",
+            "finished: succeeded",
+        )
+        second.see("echo-on-worker received", "executed remote-echo: succeeded", "result returned")
         third.type(DATA_QUERY, "executed on a worker\n")
 
         second.press_ctrl_c()
-        first.see("left")
+        first.see("worker build-node left")
         first.press_ctrl_c()
     finally:
         second.close()

@@ -30,6 +30,7 @@ def start_swamp() -> Iterator[StartSwamp]:
     yield start
     for process in reversed(started):
         process.close()
+        print(f"── {process}\n{process.output}")  # pytest shows it when the test has failed
 
 
 @pytest.fixture(scope="session", autouse=True)

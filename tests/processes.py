@@ -45,26 +45,45 @@ def run_swamp(
     cwd: Path,
     env: Mapping[str, str] | None = None,
     stdin: str = "",
-    as_on_a_terminal: bool = False,
     timeout: float = 30.0,
 ) -> Ended:
-    """Run `swamp <arguments>` to its end in `cwd`; `timeout` is in seconds.
-
-    With `as_on_a_terminal` both streams arrive in `stdout` in the order in which a person saw them.
-    """
+    """Run `swamp <arguments>` to its end in `cwd`; `timeout` is in seconds."""
     done = subprocess.run(
         [SWAMP, *arguments],
         cwd=cwd,
         env=environment(env),
         input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if as_on_a_terminal else subprocess.PIPE,
+        capture_output=True,
         text=True,
         encoding="utf-8",
         timeout=timeout,
         check=False,
     )
-    return Ended(done.returncode, done.stdout, done.stderr or "")
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def type_line(line: str, cwd: Path, timeout: float = 30.0) -> str:
+    """Type a command line that must succeed into a shell in `cwd`; what a person sees: both streams, in their order."""
+    path = os.pathsep.join([str(SWAMP.parent), os.environ["PATH"]])
+    shell = subprocess.Popen(
+        ["sh", "-c", line],
+        cwd=cwd,
+        env=environment({"PATH": path}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    try:
+        screen, _ = shell.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(shell.pid, signal.SIGKILL)
+        screen, _ = shell.communicate()
+        raise AssertionError(f"this did not end within {timeout:g} s:\n$ {line}\n{screen}") from None
+    assert shell.returncode == 0, f"exit code {shell.returncode}:\n$ {line}\n{screen}"
+    return screen
 
 
 class RunningSwamp:

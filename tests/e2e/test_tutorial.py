@@ -7,14 +7,12 @@ test's own. Where the tutorial asks an agent to create something, the `create` c
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from tests.conftest import StartSwamp
-from tests.processes import SWAMP, environment, free_port, port_is_free, run_swamp
+from tests.processes import free_port, port_is_free, run_swamp, type_line
 from tests.waiting import wait_until
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -37,26 +35,12 @@ class Terminal:
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
-        self._environment = environment()
-        self._environment["PATH"] = os.pathsep.join([str(SWAMP.parent), self._environment["PATH"]])
 
     def type(self, line: str, golden: str) -> str:
-        """All that the command printed, stdout and stderr as on a screen; it must have succeeded."""
-        done = subprocess.run(
-            ["sh", "-c", line],
-            cwd=self._repository,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"$ {line}\n{done.stdout}"
-        assert self._masked(done.stdout) == (GOLDEN / golden).read_text(encoding="utf-8"), f"$ {line}"
-        return done.stdout
+        """All that the command printed, on either stream; it must have succeeded."""
+        screen = type_line(line, self._repository)
+        assert self._masked(screen) == (GOLDEN / golden).read_text(encoding="utf-8"), f"$ {line}"
+        return screen
 
     def _masked(self, text: str) -> str:
         text = text.replace(str(self._repository), "<repository>")
@@ -78,15 +62,16 @@ def test_the_tutorial_works_as_printed(tmp_path: Path, start_swamp: StartSwamp):
     you.type("swamp worker token list", "worker-token-list-unused.txt")
 
     orchestrator = start_swamp("serve", "--port", str(port), cwd=repository)
-    orchestrator.wait_for_line(rf"listening .*:{port}")
+    orchestrator.wait_for_line(rf"listening on ws://127\.0\.0\.1:{port}")
 
     (token,) = re.findall(r"^  (build-node\.[0-9a-f]{64})$", created, re.MULTILINE)
     connect = ("worker", "connect", f"ws://localhost:{port}", "--token", token, "--cache-dir", cache)
     worker = start_swamp(*connect, cwd=repository)
-    worker.wait_for_line("enrolled.* waiting")
-    orchestrator.wait_for_line(r"build-node.* (joined|connected)")
+    worker.wait_for_line("enrolled as build-node and waiting for work")
+    joined = orchestrator.wait_for_line(r"worker build-node connected \(new machine ([0-9a-f]{20}),")
     bound = you.type("swamp worker token list", "worker-token-list-bound.txt")
     machine = bound.split()[-1]
+    assert machine == joined[1]
 
     you.type(
         """swamp model create command/shell remote-echo --arg execute.run='echo "executed on a worker"'""",
@@ -97,9 +82,19 @@ def test_the_tutorial_works_as_printed(tmp_path: Path, start_swamp: StartSwamp):
     you.type("swamp workflow create remote-demo --file remote-demo.yaml", "workflow-create.txt")
 
     you.type("swamp workflow run remote-demo", "workflow-run.txt")
-    for happened in ("received", "matched", "dispatched", "finished"):
+    for happened in (
+        "run [0-9a-z-]+ received: workflow remote-demo",
+        "step build/echo-on-worker matched target build-node",
+        "step build/echo-on-worker dispatched to build-node",
+        "step build/echo-on-worker finished on worker build-node: succeeded",
+        "run [0-9a-z-]+ finished: succeeded",
+    ):
         orchestrator.wait_for_line(happened)
-    for happened in ("received", "executed", "returned"):
+    for happened in (
+        "step build/echo-on-worker received: remote-echo.execute of workflow remote-demo",
+        "step build/echo-on-worker executed remote-echo: succeeded",
+        "step build/echo-on-worker: result returned",
+    ):
         worker.wait_for_line(happened)
 
     you.type(
@@ -112,7 +107,7 @@ def test_the_tutorial_works_as_printed(tmp_path: Path, start_swamp: StartSwamp):
     assert set(where.stdout.split()) == {machine}, "the data must have come from the worker's machine"
 
     assert worker.stop() == 0
-    orchestrator.wait_for_line(r"build-node.* left")
+    orchestrator.wait_for_line("worker build-node left")
     assert orchestrator.stop() == 0
     wait_until(lambda: port_is_free(port), "the orchestrator's port to be free")
     assert token not in orchestrator.output + worker.output
