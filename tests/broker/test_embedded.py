@@ -142,8 +142,10 @@ def test_a_server_left_over_from_a_crash_is_ended_first(tmp_path: Path) -> None:
     reaper = threading.Thread(target=leftover.wait)
     reaper.start()
     with start(tmp_path / "redis") as second:
-        reaper.join()
-        assert leftover.returncode == 0
+        reaper.join(10)
+        ended_by = leftover.poll()
+        leftover.kill()
+        assert ended_by == 0
         assert second.port == first.port
     assert not first.socket_path.parent.exists()
 
