@@ -81,6 +81,12 @@ class Outbox:
                 self._file.append([_REMOVED + "\n".join(gone).encode()], durable=False)
             self._shorten()
 
+    def get(self, dispatch: str) -> bytes | None:
+        """The result of this dispatch, None if it does not wait here."""
+        with self._lock:
+            place = self._places.get(dispatch)
+            return None if place is None else self._file.read(*place)
+
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Every result that waits, oldest first. What is removed meanwhile is left out, what is added may be."""
         for dispatch in list(self._places):

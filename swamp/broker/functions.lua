@@ -24,11 +24,11 @@ end
 
 -- machine   who calls
 -- target    its target
+-- say       {sealed event, ...}: first, because what a step printed comes before its end
 -- finish    {{dispatch, sealed result, sealed event}, ...}: the result into the hash, the event onto the stream
 -- begin     {{dispatch, sealed "started", sealed "dropped"}, ...}: is the claim still ours? then it is given up and
 --           "started" is said; otherwise "dropped" is said under the same number. Only one of begin and take_back
 --           can remove a claim.
--- say       {sealed event, ...}
 -- claim     how many more to take from the queue
 -- fetch     {dispatch, ...}: claimed before (by BLMOVE); their sealed dispatches are wanted
 -- returns   {finish statuses, begin statuses, say statuses, {dispatch, sealed dispatch or "", ...}}
@@ -38,6 +38,9 @@ local function exchange(_, args)
   local up, claimed = key(machine, 'up'), key(machine, 'claimed')
   local finished, begun, said, work = {}, {}, {}, {}
 
+  for i, message in ipairs(request.say) do
+    said[i] = status(redis.pcall('XADD', up, '*', 'm', message))
+  end
   for i, item in ipairs(request.finish) do
     local reply = redis.pcall('HSET', key(machine, 'results'), item[1], item[2])
     if type(reply) ~= 'table' then
@@ -55,9 +58,6 @@ local function exchange(_, args)
       redis.call('XADD', up, '*', 'm', item[3])
     end
     rang = true
-  end
-  for i, message in ipairs(request.say) do
-    said[i] = status(redis.pcall('XADD', up, '*', 'm', message))
   end
   for _, id in ipairs(request.fetch) do
     local sealed = redis.pcall('HGET', 'rq:job:' .. id, 'swamp')

@@ -26,7 +26,9 @@ def load_library(client: redis.Redis) -> None:
 
 
 def _call(client: redis.Redis, name: str, request: object) -> object:
-    return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, msgpack.packb(request))
+    # The server's cmsgpack knows msgpack's first version only: no type of its own for bytes.
+    packed = msgpack.packb(request, use_bin_type=False)
+    return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, packed)
 
 
 @dataclass(slots=True)

@@ -81,7 +81,14 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The machine will not run this dispatch. `reason`: `seen`, `unreadable`, `foreign`, `gone`."""
+    """The machine will not run this dispatch. `reason`:
+
+    `seen`       it has seen the id before, and cannot tell that it did not start it
+    `unstarted`  it has seen the id before, and knows that it did not start it
+    `gone`       the job's hash is not there
+    `unreadable` the seal does not open, or what is in it is no dispatch
+    `foreign`    it is sealed for another target or under another id
+    """
 
     dispatch: str
     reason: str
@@ -103,8 +110,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the machine has, said after every join; everything that it does not name it does not have."""
+    """What the machine has, said after every join and before it leaves; what it does not name it does not have."""
 
+    draining: bool  #: it takes no more: its claims can go to others
     running: tuple[str, ...]
     outbox: tuple[str, ...]  #: results sent and not acknowledged
     dropped: tuple[str, ...]  #: claims of which it cannot know whether they were begun; it started none of them
@@ -144,6 +152,7 @@ def pack_up(epoch: int, number: int, body: UpBody) -> bytes:
         case Inventory():
             message |= {
                 "kind": "inventory",
+                "draining": body.draining,
                 "running": body.running,
                 "outbox": body.outbox,
                 "dropped": body.dropped,
@@ -172,7 +181,12 @@ def unpack_up(data: bytes) -> Up:
     elif kind == "declined":
         body = Declined(_take(message, "dispatch", str), _take(message, "reason", str))
     elif kind == "inventory":
-        body = Inventory(_texts(message, "running"), _texts(message, "outbox"), _texts(message, "dropped"))
+        body = Inventory(
+            _take(message, "draining", bool),
+            _texts(message, "running"),
+            _texts(message, "outbox"),
+            _texts(message, "dropped"),
+        )
     elif kind == "heartbeat":
         body = Heartbeat(_take(message, "running", int), _take(message, "slots", int))
     else:

@@ -155,8 +155,8 @@ class Engine:
         return bool(self._touched)
 
     def save(self, tx: sqlite3.Connection, place: Callable[[Start], str]) -> Saved:
-        """Apply and store everything told. `place` makes the dispatch of a placed step, stores it in the same transaction
-        and returns its id. If this raises, the engine's memory is ahead of the disk: call `load`."""
+        """Apply and store everything told. `place` makes the dispatch of a placed step (to be stored in the same
+        transaction) and returns its id. If this raises, the engine's memory is ahead of the disk: call `load`."""
         saved = Saved()
         self._apply_inputs(tx)
         for run in self._touched.values():

@@ -1,0 +1,43 @@
+"""`swamp redis url`: the address for monitoring tools."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from swamp.cli.context import Context, examples, swamp_options
+from swamp.errors import Unreachable
+
+
+@click.command("url", epilog=examples("rq info -u $(swamp redis url)", "rq-dashboard -u $(swamp redis url)"))
+@click.option("--full", is_flag=True, help="The operator's URL, which may requeue, cancel and delete jobs too.")
+@swamp_options
+def command(ctx: Context, full: bool) -> None:
+    """Print the Redis URL for `rq info`, rq-dashboard and other tools that read RQ's keys.
+
+    The user in it can only read. The URL holds its password: treat it as a secret.
+    """
+    from urllib.parse import urlsplit, urlunsplit
+
+    from swamp.orchestrator.keys import load_keys
+    from swamp.orchestrator.serve import MONITOR_USER, OPERATOR_USER
+
+    keys = load_keys(ctx.repo)
+    try:
+        address = str(json.loads(ctx.repo.serve_info.read_text(encoding="utf-8"))["redisUrl"])
+    except (FileNotFoundError, ValueError, KeyError):
+        address = ""
+    if keys is None or not address:
+        raise Unreachable(
+            "no orchestrator runs for this repository, so it has no Redis",
+            hint="start one with: swamp serve",
+            code="no_orchestrator",
+        )
+    user, password = (OPERATOR_USER, keys.redis_operator) if full else (MONITOR_USER, keys.redis_monitor)
+    split = urlsplit(address)
+    url = urlunsplit(split._replace(netloc=f"{user}:{password}@{split.netloc}"))
+    if ctx.json:
+        ctx.document({"url": url, "user": user})
+    else:
+        ctx.out(url)

@@ -1,0 +1,141 @@
+"""`swamp worker connect`: join an orchestrator and run its steps here."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from swamp.cli.context import Context, examples, swamp_options
+from swamp.errors import Invalid, Usage
+
+_TOKEN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
+MOST_SLOTS = 1024
+
+
+@click.command(
+    "connect",
+    epilog=examples(
+        "swamp worker connect ws://localhost:9090 --token build-node.5c40…bc55 --cache-dir /var/lib/swamp-worker",
+        "swamp worker connect ws://localhost:9090 --token-file token.txt --cache-dir ~/.cache/swamp-worker",
+    ),
+)
+@click.argument("url", envvar="SWAMP_ORCHESTRATOR_URL")
+@click.option("--token", envvar="SWAMP_WORKER_TOKEN", metavar="TOKEN", help="The enrollment token.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file that holds the token; - reads it from stdin.",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="SWAMP_WORKER_CACHE_DIR",
+    metavar="DIR",
+    help="Where the worker keeps its identity and what is not delivered yet (default: nowhere).",
+)
+@click.option(
+    "--concurrency",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    envvar="SWAMP_WORKER_CONCURRENCY",
+    help="How many steps may run at once; auto: one per processor.",
+)
+@click.option(
+    "--grace",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0, 86400),
+    metavar="SECONDS",
+    help="How long running steps may go on after the first Ctrl-C.",
+)
+@swamp_options
+def command(
+    ctx: Context,
+    url: str,
+    token: str | None,
+    token_file: Path | None,
+    cache_dir: Path | None,
+    concurrency: str,
+    grace: float,
+) -> None:
+    """Join the orchestrator at URL (ws://host:port) and run the steps of the token's target on this machine.
+
+    The worker reconnects by itself, whatever happens to the orchestrator or the network. Ctrl-C lets running steps
+    finish; a second Ctrl-C ends them. It needs no repository.
+    """
+    from workers.session import session_url
+
+    session_url(url)
+    name, secret = _token(ctx, token, token_file)
+    slots = _slots(concurrency)
+
+    import signal
+
+    from swamp.models.environment import step_environment
+    from swamp.output.logs import log_to_stderr
+    from workers.identity import Identity
+    from workers.worker import Worker, WorkerOptions, log
+
+    log_to_stderr(as_json=ctx.json)
+    if cache_dir is None:
+        log.warning(
+            "no --cache-dir: after a restart this is another machine to the orchestrator, and results that are not "
+            "delivered by then are lost"
+        )
+    try:
+        mine = Identity.load_or_create(cache_dir)
+    except OSError as error:
+        raise Invalid(
+            f"the cache directory {cache_dir} cannot be used: {error.strerror or error}",
+            hint="choose a directory that this user may write, with --cache-dir",
+        ) from error
+    with closing(mine) as identity:
+        options = WorkerOptions(url, name, secret, slots, grace)
+        worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: worker.stop())
+        log.info("connecting to %s (%d slots)", url, slots)
+        if not worker.run():
+            raise SystemExit(130)
+
+
+def _token(ctx: Context, token: str | None, token_file: Path | None) -> tuple[str, bytes]:
+    """The token's name and secret. What was typed is in no error message."""
+    if token_file is not None:
+        try:
+            text = ctx.read_stdin().decode() if str(token_file) == "-" else token_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Invalid(f"the token file {token_file} cannot be read: {error}") from error
+    elif token is not None:
+        text = token
+    else:
+        raise Usage(
+            "no token was given",
+            hint="use --token, --token-file or SWAMP_WORKER_TOKEN; mint one with: "
+            "swamp worker token create <name> --duration 1h",
+        )
+    match = _TOKEN.fullmatch(text.strip())
+    if match is None:
+        raise Invalid(
+            "this is not an enrollment token",
+            hint="a token is <name>.<64 hex digits>, as printed by: swamp worker token create <name> --duration 1h",
+            code="bad_token",
+        )
+    return match[1], bytes.fromhex(match[2])
+
+
+def _slots(concurrency: str) -> int:
+    if concurrency == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not concurrency.isdecimal() or not 1 <= int(concurrency) <= MOST_SLOTS:
+        raise Usage(
+            f"'{concurrency}' is not a number of steps",
+            hint=f"write a whole number from 1 to {MOST_SLOTS}, or auto",
+        )
+    return int(concurrency)

@@ -1,0 +1,230 @@
+"""The orchestrator's port: requests of the command line, event streams, and the WebSocket of workers."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NoReturn
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+
+from swamp.clock import utc_now
+from swamp.data import journal
+from swamp.errors import Invalid, NotAllowed, NotFound, SwampError
+from swamp.names import did_you_mean
+from swamp.orchestrator.core import Core
+from swamp.orchestrator.enrollment import Enrollment
+from swamp.orchestrator.members import Member
+from swamp.tokens import store as tokens
+from swamp.tokens.token import is_live
+from swamp.wire.messages import SESSION_PATH, Refusal
+from swamp.workflows.local import plan_of_workflow
+from swamp.workflows.plan import Plan
+
+log = logging.getLogger("swamp.orchestrator")
+
+_STATUS = {1: 422, 2: 400, 3: 404, 4: 403, 5: 503, 75: 409}
+_BATCH = 500  #: events sent in one piece
+
+
+class Watchers:
+    """Who waits for events of which run. `notify` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    def notify(self, runs: set[str]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake, runs)
+        except RuntimeError:
+            log.debug("nobody can watch any more: the orchestrator is going down")
+
+    def _wake(self, runs: set[str]) -> None:
+        for run in runs:
+            for event in self._waiting.get(run, ()):
+                event.set()
+
+    def watch(self, run: str) -> asyncio.Event:
+        event = asyncio.Event()
+        self._waiting.setdefault(run, set()).add(event)
+        return event
+
+    def unwatch(self, run: str, event: asyncio.Event) -> None:
+        watching = self._waiting[run]
+        watching.discard(event)
+        if not watching:
+            del self._waiting[run]
+
+
+class App:
+    """The requests of the command line. Every one but a worker's needs the secret of `.swamp/serve.json`."""
+
+    def __init__(self, core: Core, watchers: Watchers, secret: str, repo_id: str) -> None:
+        self._core = core
+        self._watchers = watchers
+        self._secret = secret.encode()
+        self._repo_id = repo_id
+        enrollment = Enrollment(core)
+        self.asgi = Starlette(
+            routes=[
+                Route("/api/ping", self._guarded(self._ping)),
+                Route("/api/runs", self._guarded(self._run), methods=["POST"]),
+                Route("/api/runs/{run}/events", self._guarded(self._events)),
+                Route("/api/runs/{run}/cancel", self._guarded(self._cancel), methods=["POST"]),
+                Route("/api/tokens/{name}/changed", self._guarded(self._token_changed), methods=["POST"]),
+                Route("/api/workers", self._guarded(self._workers)),
+                WebSocketRoute(SESSION_PATH, enrollment.serve),
+            ]
+        )
+
+    def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            try:
+                given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+                if not hmac.compare_digest(given, self._secret):
+                    _refuse()
+                return await handler(request)
+            except SwampError as error:
+                return JSONResponse(
+                    {**error.as_dict(), "exitCode": error.exit_code}, status_code=_STATUS.get(error.exit_code, 500)
+                )
+
+        return guarded
+
+    async def _ping(self, _request: Request) -> Response:
+        return JSONResponse({"repoId": self._repo_id})
+
+    async def _run(self, request: Request) -> Response:
+        """Accept a run of a workflow, and tell its events."""
+        name = await _workflow_of(request)
+        plan = await asyncio.to_thread(plan_of_workflow, self._core.repo, name)
+        run_id = str(uuid.uuid4())
+
+        def accept(tx: sqlite3.Connection) -> None:
+            _check_targets(tx, plan)
+            log.info("run %s received: workflow %s", run_id, plan.workflow_name)
+            self._core.engine.accept(tx, run_id, plan)
+
+        await asyncio.wrap_future(self._core.ask(accept))
+        return self._stream(run_id, 0)
+
+    async def _events(self, request: Request) -> Response:
+        run_id = request.path_params["run"]
+        after = request.query_params.get("after", "0")
+        if not after.isdecimal():
+            raise Invalid(f"'{after}' is no number of an event")
+        with self._core.store.read() as tx:
+            run_id = journal.get_run(tx, run_id).id
+        return self._stream(run_id, int(after))
+
+    def _stream(self, run_id: str, after: int) -> Response:
+        return StreamingResponse(self._lines(run_id, after), media_type="application/x-ndjson")
+
+    async def _lines(self, run_id: str, after: int) -> AsyncIterator[bytes]:
+        """Stored events, in order, from number `after` + 1 on, until the run has ended. What is told was stored, so
+        nothing is told twice or left out, however slow the reader is."""
+        woken = self._watchers.watch(run_id)
+        try:
+            while True:
+                woken.clear()
+                with self._core.store.read() as tx:
+                    ended = journal.get_run(tx, run_id).status != "running"
+                    rows = journal.read_event_lines(tx, run_id, after, _BATCH)
+                if rows:
+                    after = rows[-1][0]
+                    yield "".join(f"{line}\n" for _, line in rows).encode()
+                elif ended:
+                    return
+                else:
+                    await woken.wait()
+        finally:
+            self._watchers.unwatch(run_id, woken)
+
+    async def _cancel(self, request: Request) -> Response:
+        run_id = request.path_params["run"]
+
+        def cancel(tx: sqlite3.Connection) -> bool:
+            return self._core.cancel_run(journal.get_run(tx, run_id).id, "the run was canceled")
+
+        canceled = await asyncio.wrap_future(self._core.ask(cancel))
+        return JSONResponse({"canceled": canceled})
+
+    async def _token_changed(self, request: Request) -> Response:
+        """A token's row changed: whoever may not be here any more goes, before this answers."""
+        name = request.path_params["name"]
+
+        def look(tx: sqlite3.Connection) -> None:
+            token = tokens.find(tx, name)
+            if token is None or not is_live(token, utc_now()):
+                revoked = token is None or token.revoked_at is not None
+                message = f"token '{name}' was revoked" if revoked else f"token '{name}' has expired"
+                self._core.put_out(name, Refusal("revoked" if revoked else "expired", message))
+            else:
+                bound = {machine.id for machine in tokens.bindings(tx, name)}
+                self._core.put_out(name, Refusal("revoked", f"token '{name}' was made anew"), but=bound)
+
+        await asyncio.wrap_future(self._core.ask(look))
+        return JSONResponse({})
+
+    async def _workers(self, _request: Request) -> Response:
+        def look(_tx: sqlite3.Connection) -> list[dict[str, object]]:
+            return [
+                {
+                    "name": member.worker,
+                    "target": member.target,
+                    "machine": member.machine,
+                    "status": _status(member),
+                    "slotsUsed": len(member.running),
+                    "slotsTotal": member.slots,
+                    "platform": member.platform,
+                    "lastSeenAt": member.last_seen_at,
+                    "running": sorted(member.running),
+                }
+                for member in sorted(self._core.members.values(), key=lambda member: (member.worker, member.machine))
+            ]
+
+        return JSONResponse({"workers": await asyncio.wrap_future(self._core.ask(look))})
+
+
+def _refuse() -> NoReturn:
+    raise NotAllowed("the orchestrator does not accept this secret", hint="run the command in its repository")
+
+
+def _status(member: Member) -> str:
+    if not member.connected:
+        return "disconnected"
+    if member.draining:
+        return "draining"
+    return "busy" if member.running else "idle"
+
+
+async def _workflow_of(request: Request) -> str:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise Invalid("the request is no JSON document") from error
+    name = body.get("workflow") if isinstance(body, dict) else None
+    if not isinstance(name, str):
+        raise Invalid("the request names no workflow")
+    return name
+
+
+def _check_targets(tx: sqlite3.Connection, plan: Plan) -> None:
+    """A target that no token has ever made cannot be served by anybody: most likely it is misspelt."""
+    known = [token.name for token in tokens.tokens(tx)]
+    for target in sorted(plan.targets):
+        if target not in known:
+            raise NotFound(
+                f"workflow '{plan.workflow_name}' places a step on '{target}', and no token has that name"
+                f"{did_you_mean(target, known)}",
+                hint=f"make the target with: swamp worker token create {target} --duration 1h",
+                code="unknown_target",
+            )

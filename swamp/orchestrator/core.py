@@ -1,0 +1,648 @@
+"""The orchestrator's core: one thread that owns the engine, the ledger and the only writing connection.
+
+It goes round in cycles. A cycle takes what came in (requests from the server's threads, steps that ran beside it,
+messages of machines), applies all of it in ONE transaction, and only after the commit does what follows: wake whoever
+watches a run, start steps, free and acknowledge what is on disk, push, and keep RQ's books. When Redis fails on the
+way, the cycle ends, and everything that Redis should know is made again from memory and disk once it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis
+
+from swamp.broker.acl import worker_user
+from swamp.broker.functions import Job
+from swamp.clock import iso, utc_now
+from swamp.data import journal
+from swamp.data.blobs import blob_path
+from swamp.data.store import Store
+from swamp.errors import SwampError
+from swamp.models.environment import step_environment
+from swamp.orchestrator import leases
+from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
+from swamp.orchestrator.keys import OrchestratorKeys
+from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.members import Live, Member, Session
+from swamp.orchestrator.transport import Transport, call_tuple
+from swamp.repo import Repo
+from swamp.tokens import store as tokens
+from swamp.tokens.token import Machine
+from swamp.wire.envelope import Box, machine_keys
+from swamp.wire.messages import (
+    DOWN,
+    Acknowledge,
+    Cancel,
+    Dispatch,
+    DownBody,
+    Refusal,
+    Rejoin,
+    dispatch_place,
+    pack_dispatch,
+    pack_down,
+)
+from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
+from swamp.workflows.engine import Engine, Saved
+from swamp.workflows.local import end_abandoned_runs
+
+log = logging.getLogger("swamp.orchestrator")
+
+SWEEP = 1.0  #: seconds; all streams are looked at this often, bell or not
+SHOWN = 15.0  #: seconds; a worker is shown anew to RQ's tools this often
+WORKER_TTL = 60  #: seconds; a worker that is not shown anew vanishes from them
+RETRY_LONGEST = 5.0  #: seconds between two attempts to reach Redis
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Request:
+    """Something to do in the next cycle: `inside` the transaction, then `after` it with the result."""
+
+    inside: Callable[[sqlite3.Connection], Any]
+    after: Callable[[Any], Any] | None
+    future: Future[Any]
+
+
+class Core:
+    """`notify` is called, from the core thread, with the ids of runs that have new events."""
+
+    def __init__(
+        self,
+        repo: Repo,
+        store: Store,
+        keys: OrchestratorKeys,
+        transport: Transport,
+        environ: Mapping[str, str],
+        boot: str,
+        notify: Callable[[set[str]], None],
+    ) -> None:
+        self.repo = repo
+        self.store = store
+        self.keys = keys
+        self.transport = transport
+        self.boot = boot
+        self.incarnation = 0
+        self._notify = notify
+        self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
+        self._now = lambda: iso(utc_now())
+        self.engine = Engine(repo.blobs, self._now, owner="serve")
+        self.ledger = Ledger(self.engine)
+        self.members = self.ledger.members
+        self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob)
+        self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put)
+        self._thread = threading.Thread(target=self._run, name="core", daemon=True)
+        self._rung = False
+        self._stopping = False
+        self._next_sweep = 0.0
+        self._next_shown = 0.0
+        self._redis_down_since: float | None = None
+        self._next_attempt = 0.0
+        self._attempts = 0
+        self._draining = True  # until what machines said before we came is applied, nothing is pushed
+        self._lost_claims: list[tuple[Member, list[str]]] = []
+
+    # ------------------------------------------------------------------ from other threads
+
+    def start(self) -> None:
+        """Take up what the database holds, then begin. Raises what makes that impossible."""
+        end_abandoned_runs(self.repo, self.store)
+        with self.store.write() as tx:
+            self.incarnation = int(journal.get_meta(tx, "incarnation") or 0) + 1
+            journal.set_meta(tx, "incarnation", str(self.incarnation))
+            self._reload(tx)
+            self._end_local_steps_of_the_last_boot()
+            self._save(tx)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the core thread; steps beside it are ended, steps on workers go on without it."""
+        self._stopping = True
+        self._inbox.put(None)
+        self._thread.join(timeout=30)
+
+    def ask(self, inside: Callable[[sqlite3.Connection], T], after: Callable[[T], T] | None = None) -> Future[T]:
+        """Have `inside` done in the next transaction, and `after`, if given, behind its commit; the future holds what
+        the last of them returned or raised. A `SwampError` raised inside undoes only its own request."""
+        future: Future[T] = Future()
+        self._inbox.put(_Request(inside, after, future))
+        return future
+
+    def ring(self) -> None:
+        """Something was said in Redis."""
+        if not self._rung:
+            self._rung = True
+            self._inbox.put(None)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    # ------------------------------------------------------------------ the cycle
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._cycle(self._wait())
+            except SwampError as error:
+                # The database cannot be written (a full disk, for one). Nothing was acknowledged, so nothing is lost:
+                # machines send again. What ran beside us is told again below.
+                log.error("%s; trying again", error)
+                self._start_over()
+            except Exception:
+                log.exception("a fault in the orchestrator; trying again")
+                self._start_over()
+        self._steps.cancel_all("the orchestrator was stopped", CANCEL_GRACE)
+        self._settle_local_steps()
+        self._say_goodbye()
+
+    def _wait(self) -> list[_Request | LocalOutput | LocalFinished]:
+        """What came in since the last cycle; waits for something, at most until the next sweep."""
+        items: list[_Request | LocalOutput | LocalFinished] = []
+        patience = max(0.0, self._next_sweep - time.monotonic())
+        with suppress(queue.Empty):
+            item = self._inbox.get(timeout=patience)
+            while True:
+                if item is not None:
+                    items.append(item)
+                if len(items) >= 5000:
+                    break
+                item = self._inbox.get_nowait()
+        return items
+
+    def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
+        self._keep_redis()
+        incoming = self._collect()
+        self._look_at_leases()
+        requests = [item for item in items if isinstance(item, _Request)]
+        taken: list[tuple[Member, Taken]] = []
+        results: list[tuple[_Request, Any, BaseException | None]] = []
+        if items or incoming or self.engine.dirty or self.ledger.over or self._lost_claims:
+            try:
+                with self.store.write() as tx:
+                    for item in items:
+                        if isinstance(item, LocalOutput):
+                            self.engine.output(item.run_id, item.position, item.stream, item.text)
+                        elif isinstance(item, LocalFinished):
+                            self.engine.finished(item.run_id, item.position, item.outcome)
+                    for request in requests:
+                        results.append((request, *self._try(tx, request)))
+                    for machine, messages in incoming:
+                        member = self.members[machine]
+                        taken.append((member, self._intake.apply(tx, member, messages)))
+                    self._requeue_taken_back()
+                    saved = self._save(tx)
+            except BaseException as error:
+                for item in items:
+                    if isinstance(item, LocalFinished):
+                        self._inbox.put(item)
+                    elif isinstance(item, _Request) and not item.future.done():
+                        item.future.set_exception(error)
+                raise
+            self._follow(saved)
+        self._tell_redis(taken)
+        self._resolve(results)
+        for member in self.members.values():
+            if member.rejoin_asked:
+                member.rejoin_asked = False
+                if member.session is not None:
+                    member.session.send(Rejoin())
+
+    def _try(self, tx: sqlite3.Connection, request: _Request) -> tuple[Any, BaseException | None]:
+        tx.execute("SAVEPOINT request")
+        try:
+            result = request.inside(tx)
+        except SwampError as error:
+            tx.execute("ROLLBACK TO request")
+            return None, error
+        finally:
+            tx.execute("RELEASE request")
+        return result, None
+
+    def _resolve(self, results: list[tuple[_Request, Any, BaseException | None]]) -> None:
+        for request, result, error in results:
+            if error is None and request.after is not None:
+                try:
+                    result = request.after(result)
+                except redis.RedisError as failure:
+                    self._redis_lost(failure)
+                    error = failure
+                except SwampError as failure:
+                    error = failure
+            if error is not None:
+                request.future.set_exception(error)
+            else:
+                request.future.set_result(result)
+
+    def _save(self, tx: sqlite3.Connection) -> Saved:
+        saved = self.engine.save(tx, self.ledger.place)
+        now = self._now()
+        if self.ledger.added:
+            journal.add_dispatches(tx, self.ledger.added, now)
+        if self.ledger.begun:
+            journal.begin_dispatches(tx, self.ledger.begun, now)
+        if self.ledger.over:
+            journal.end_dispatches(tx, self.ledger.over, now)
+        return saved
+
+    def _follow(self, saved: Saved) -> None:
+        """Behind the commit: what was stored may be seen and acted on."""
+        for row in self.ledger.added:
+            connected = sum(member.connected and member.target == row.target for member in self.members.values())
+            live = self.ledger.live.get(row.id)
+            if live is not None:
+                name = self.ledger.step_name(live)
+                if connected:
+                    log.info("step %s matched target %s (workers connected: %d)", name, row.target, connected)
+                else:
+                    log.warning("step %s matched target %s, which has no worker connected: it waits", name, row.target)
+        self.ledger.added.clear()
+        self.ledger.begun.clear()
+        self.ledger.over.clear()
+        for start in saved.local:
+            log.info("step %s/%s started here", start.job, start.step)
+            self._steps.start(start)
+        for event in saved.events:
+            if event["kind"] == "step-finished" and event["status"] == "skipped":
+                log.info("step %s/%s was skipped", event["job"], event["step"])
+        for run_id, status in saved.ended:
+            log.info("run %s finished: %s", run_id, status)
+        if saved.events:
+            self._notify({str(event["run"]) for event in saved.events})
+
+    # ------------------------------------------------------------------ Redis
+
+    def _keep_redis(self) -> None:
+        """Have a connection, if one can be had. After a new one, nothing that was known about Redis holds."""
+        now = time.monotonic()
+        if self.transport.up or now < self._next_attempt:
+            return
+        try:
+            users = [
+                worker_user(member.target, member.machine, password_hash)
+                for member in self.members.values()
+                if (password_hash := self._password_hashes.get(member.machine)) is not None
+            ]
+            self.transport.connect(users, str(self.repo.root))
+            # In this order: first nothing can be claimed, then nothing that was claimed can begin, then everything
+            # that did begin is known. Only then is it safe to push again.
+            self.transport.clear_queues({*self.ledger.lanes, *self._targets})
+            for member in self.members.values():
+                self._claims_back(member)
+        except (redis.RedisError, SwampError) as error:
+            self._redis_lost(error)
+            return
+        if self._redis_down_since is not None:
+            log.info("Redis is back after %.1fs", now - self._redis_down_since)
+        self._redis_down_since, self._attempts = None, 0
+        self._draining = True
+        for member in self.members.values():
+            leases.heard(member.lease, now)
+            member.shown = False
+            member.rejoin_asked = True
+
+    def _redis_lost(self, error: Exception) -> None:
+        now = time.monotonic()
+        self.transport.disconnect()
+        if self._redis_down_since is None:
+            self._redis_down_since = now
+            log.error("Redis is away: %s; nothing is lost, trying again", error)
+        self._attempts += 1
+        self._next_attempt = now + random.uniform(0.5, 1.0) * min(RETRY_LONGEST, 0.1 * 2**self._attempts)  # noqa: S311
+
+    def _collect(self) -> list[tuple[str, list[Any]]]:
+        now = time.monotonic()
+        if not (self._rung or self._draining or now >= self._next_sweep) or not self.transport.up:
+            if now >= self._next_sweep:
+                self._next_sweep = now + SWEEP
+            return []
+        self._rung = False
+        self._next_sweep = now + SWEEP
+        try:
+            incoming = self.transport.collect(list(self.members)) if self.members else []
+        except redis.RedisError as error:
+            self._redis_lost(error)
+            return []
+        if incoming:
+            # There may be more; look again at once.
+            self._rung = True
+            self._inbox.put(None)
+        elif self._draining:
+            self._draining = False
+            self.ledger.recall_everything()
+        return incoming
+
+    def _tell_redis(self, taken: list[tuple[Member, Taken]]) -> None:
+        """Free first, alone; then answers; then new work; then the books, which may fail and are made again."""
+        if not self.transport.up:
+            self.ledger.records.clear()
+            self.ledger.withdrawn.clear()
+            self._intake.replies.clear()
+            return
+        try:
+            if taken:
+                self.transport.free([(m.machine, t.last_stream_id, t.results) for m, t in taken])
+            replies = [(m, Acknowledge(m.epoch, m.number)) for m, t in taken if t.acknowledge]
+            self._say([*replies, *self._intake.replies])
+            self._intake.replies.clear()
+            for member in self._intake.leaving:
+                self._claims_back(member)
+            self._intake.leaving.clear()
+            self._withdraw()
+            if not self._draining:
+                for target in list(self.ledger.lanes):
+                    self._push(target)
+            self._keep_books()
+        except redis.RedisError as error:
+            self._intake.replies.clear()
+            self.ledger.records.clear()
+            self.ledger.withdrawn.clear()
+            self._redis_lost(error)
+
+    def _say(self, replies: list[tuple[Member, DownBody]]) -> None:
+        if not replies:
+            return
+        messages = []
+        for member, body in replies:
+            member.down_number += 1
+            sealed = member.down.seal(pack_down(self.boot, member.down_number, body), DOWN)
+            messages.append((member.machine, sealed))
+        self.transport.send_down(messages)
+
+    def _push(self, target: str) -> None:
+        while chosen := self.ledger.ready_to_push(target):
+            box = Box(self.keys.target_key(target))
+            for front in (True, False):
+                lives = [live for live in chosen if live.front is front]
+                for first in range(0, len(lives), 1000):
+                    batch = lives[first : first + 1000]
+                    self.transport.push(target, [self._job(live, box) for live in batch], front=front)
+            for live in chosen:
+                log.info("step %s dispatched to %s as %s", self.ledger.step_name(live), target, live.id)
+
+    def _job(self, live: Live, box: Box) -> Job:
+        run = self.engine.runs[live.run_id]
+        step = run.plan.steps[live.position]
+        job = run.plan.jobs[step.job]
+        call = self.ledger.call(live)
+        dispatch = Dispatch(
+            id=live.id,
+            target=live.target,
+            attempt=live.attempt,
+            incarnation=self.incarnation,
+            run_id=live.run_id,
+            workflow=run.plan.workflow_name,
+            job=job.name,
+            step=step.name,
+            invocation=call,
+        )
+        description = f"{run.plan.workflow_name} / {job.name} / {step.name} — {call.model_name}.{call.method}"
+        sealed = box.seal(pack_dispatch(dispatch), dispatch_place(live.id))
+        return Job(live.id, call_tuple(live.id), description, sealed)
+
+    def _withdraw(self) -> None:
+        """What was given up while it waited leaves its queue; what was given up while it was claimed cannot begin."""
+        for live in self.ledger.withdrawn:
+            if not self.transport.withdraw(live.target, live.id):
+                for member in self.members.values():
+                    if member.target == live.target:
+                        self.transport.take_back(member.machine, [live.id])
+        self.ledger.withdrawn.clear()
+
+    def _keep_books(self) -> None:
+        now = time.monotonic()
+        everyone = now >= self._next_shown
+        if everyone:
+            self._next_shown = now + SHOWN
+        records = self.ledger.records
+        shown: list[tuple[object, ...]] = []
+        for member in self.members.values():
+            if member.connected and (everyone or not member.shown):
+                fields = [] if member.shown else self._worker_fields(member)
+                shown.append(("worker", member.worker, member.target, WORKER_TTL, fields))
+                member.shown = True
+            elif member.shown and not member.connected:
+                shown.append(("left", member.worker, member.target))
+                member.shown = False
+        if shown or records:
+            now_text = self._now()
+            stamped = [(*r[:6], r[6] or now_text, *r[7:]) if r[0] == "ended" else r for r in records]
+            for first in range(0, len(stamped) + 1, 1000):
+                self.transport.mirror([*(shown if first == 0 else []), *stamped[first : first + 1000]])
+            records.clear()
+
+    def _worker_fields(self, member: Member) -> list[str]:
+        state = "busy" if member.running else "idle"
+        return [
+            "birth", self._now(), "state", state, "pid", "0", "hostname", member.machine, "ip_address", "",
+            "version", "", "python_version", "", "shutdown_requested_date", "",
+            "successful_job_count", "0", "failed_job_count", "0", "total_working_time", "0",
+        ]  # fmt: skip
+
+    # ------------------------------------------------------------------ machines
+
+    def add_member(self, machine: Machine, password_hash: str | None) -> Member:
+        """Take a bound machine into memory; inside or outside a transaction."""
+        member = self.members.get(machine.id)
+        if member is None or member.target != machine.token:
+            keys = machine_keys(self.keys.static, machine.public_key, machine.id)
+            member = Member(
+                machine=machine.id,
+                worker=machine.worker,
+                target=machine.token,
+                up=Box(keys.up),
+                down=Box(keys.down),
+                results=Box(keys.results),
+                lease=leases.Lease(time.monotonic()),
+                epoch=machine.epoch,
+                number=machine.sequence,
+                platform=machine.platform,
+                slots=machine.slots,
+                last_seen_at=iso(machine.last_seen_at) if machine.last_seen_at else None,
+            )
+            self.members[machine.id] = member
+        if password_hash is not None:
+            self._password_hashes[machine.id] = password_hash
+        return member
+
+    def joined(self, member: Member, session: Session) -> None:
+        """After the commit of a join: its Redis user, and an empty stream down. Raises `redis.RedisError`."""
+        password_hash = self._password_hashes[member.machine]
+        self.transport.set_user(worker_user(member.target, member.machine, password_hash))
+        self.transport.clear_down(member.machine)
+        self._claims_back(member)
+        leases.heard(member.lease, time.monotonic())
+        if member.session is not None:
+            member.session.close()
+        member.session, member.connected, member.shown, member.draining = session, True, False, False
+        self.ring()
+
+    def left(self, member: Member, session: object, *, clean: bool) -> None:
+        """The session is over: a clean end is a farewell, any other may be a passing cut."""
+        if member.session is not session:
+            return
+        member.session = None
+        if clean and not member.running:
+            member.connected = False
+            log.info("worker %s left", member.worker)
+            with self._redis_may_fail():
+                self._claims_back(member)
+
+    def put_out(self, name: str, refusal: Refusal, but: Collection[str] = ()) -> None:
+        """End the membership of the machines of a token, `but` some, at once. Their running steps are given up."""
+        for member in [m for m in self.members.values() if m.target == name and m.machine not in but]:
+            if member.session is not None:
+                member.session.send(refusal)
+                member.session.close()
+                log.info("worker %s was put out: %s", member.worker, refusal.message)
+            member.session, member.connected = None, False
+            self._password_hashes.pop(member.machine, None)
+            with self._redis_may_fail():
+                self.transport.delete_user(f"swamp-m-{member.machine}")
+                self._claims_back(member)
+            for dispatch in list(member.running):
+                live = self.ledger.live[dispatch]
+                self._give_up(live, f"worker '{member.worker}' was put out while the step ran: {refusal.message}")
+            with self._redis_may_fail():
+                if member.shown:
+                    self.transport.mirror([("left", member.worker, member.target)])
+                self.transport.forget_machine(member.machine)
+            del self.members[member.machine]
+
+    def cancel_run(self, run_id: str, reason: str) -> bool:
+        """End a run; False if it is not running. Inside a transaction."""
+        run = self.engine.runs.get(run_id)
+        if run is None:
+            return False
+        for position in self.engine.cancel(run_id):
+            live = self.ledger.by_step.get((run_id, position))
+            if live is None:
+                self._steps.cancel(run_id, position, reason, CANCEL_GRACE)
+            elif live.begun:
+                member = self.members.get(live.machine)
+                if member is not None:
+                    self._intake.replies.append((member, Cancel(live.id, reason, CANCEL_GRACE)))
+            else:
+                self.ledger.ended(live, "superseded", "canceled", worker="", error=None)
+                self.engine.given_up(run_id, position, "canceled", None)
+        return True
+
+    def _claims_back(self, member: Member) -> None:
+        claims = self.transport.take_back(member.machine)
+        if claims:
+            self._lost_claims.append((member, claims))
+            self._inbox.put(None)
+
+    def _requeue_taken_back(self) -> None:
+        for _, claims in self._lost_claims:
+            for dispatch in reversed(claims):
+                live = self.ledger.live.get(dispatch)
+                if live is not None and not live.begun:
+                    self.ledger.again(live)
+        self._lost_claims.clear()
+
+    def _look_at_leases(self) -> None:
+        if not self.transport.up or self._draining:
+            return
+        now = time.monotonic()
+        present = ((machine, member.lease) for machine, member in self.members.items() if member.connected)
+        for machine in leases.newly_lost(present, now):
+            member = self.members[machine]
+            member.connected = False
+            log.warning("worker %s is lost: no sign of life for %.0fs", member.worker, leases.SILENCE)
+            with self._redis_may_fail():
+                self._claims_back(member)
+        for member in self.members.values():
+            if member.running and leases.given_up(member.lease, now):
+                for dispatch in list(member.running):
+                    live = self.ledger.live[dispatch]
+                    self._give_up(live, f"worker '{member.worker}' was lost while the step ran, and did not come back")
+
+    def _give_up(self, live: Live, error: str) -> None:
+        self.engine.given_up(live.run_id, live.position, "failed", error)
+        log.warning("step %s failed: %s", self.ledger.step_name(live), error)
+        self.ledger.ended(live, "lost", None, worker="", error=error)
+
+    # ------------------------------------------------------------------ beginnings and endings
+
+    def _reload(self, tx: sqlite3.Connection) -> None:
+        """Memory as the disk has it."""
+        now = utc_now()
+        self._password_hashes: dict[str, str] = {}
+        known = tokens.tokens(tx)
+        self._targets = {token.name for token in known}
+        sessions = {machine: member.session for machine, member in self.members.items()}
+        live_names = {token.name for token in known if token.revoked_at is None and now < token.expires_at}
+        self.members.clear()
+        for machine in tokens.machines(tx):
+            if machine.token not in live_names:
+                continue
+            member = self.add_member(machine, machine.redis_password_hash)
+            member.session = sessions.get(machine.id)
+            member.connected = member.session is not None
+        self.engine.load(tx)
+        self.ledger.restore(journal.live_dispatches(tx))
+        # Steps that began on a machine that is not a member any more can never report.
+        for live in list(self.ledger.live.values()):
+            if live.begun and live.machine not in self.members:
+                self._give_up(live, "its machine's token was revoked or has expired")
+
+    def _end_local_steps_of_the_last_boot(self) -> None:
+        for run in list(self.engine.runs.values()):
+            for position, record in enumerate(run.steps):
+                if record.status == "running" and (run.id, position) not in self.ledger.by_step:
+                    self.engine.given_up(
+                        run.id, position, "failed", "the orchestrator was stopped while the step ran here"
+                    )
+
+    def _start_over(self) -> None:
+        """A transaction failed: forget what memory made of it, and give the cause time to pass."""
+        time.sleep(0.5)
+        self.ledger.added.clear()
+        self.ledger.begun.clear()
+        self.ledger.over.clear()
+        self.ledger.records.clear()
+        self._intake.replies.clear()
+        self._lost_claims.clear()
+        try:
+            with self.store.read() as tx:
+                self._reload(tx)
+        except SwampError as error:
+            log.error("%s", error)
+        self.transport.disconnect()
+        self._next_attempt = 0.0
+
+    def _settle_local_steps(self) -> None:
+        """Steps beside us are being ended: record how, within the grace time."""
+        deadline = time.monotonic() + CANCEL_GRACE + 2
+        while not self._steps.idle and time.monotonic() < deadline:
+            self._next_sweep = min(deadline, time.monotonic() + 0.2)
+            with suppress(Exception):
+                self._cycle(self._wait())
+        with suppress(Exception):
+            self._cycle(self._wait())
+
+    def _say_goodbye(self) -> None:
+        with self._redis_may_fail():
+            shown = [("left", member.worker, member.target) for member in self.members.values() if member.shown]
+            if shown and self.transport.up:
+                self.transport.mirror(shown)
+        self.transport.disconnect()
+
+    def _redis_may_fail(self) -> suppress:
+        """For what is made again anyway when Redis is back."""
+        return suppress(redis.RedisError)
+
+    def _has_blob(self, checksum: str) -> bool:
+        return blob_path(self.repo.blobs, checksum).exists()

@@ -1,0 +1,273 @@
+"""Joining, at the orchestrator's end: the handshake on a WebSocket, the binding, and the session that follows.
+
+The token's secret is the handshake's pre-shared key, so whoever gets as far as an admission has proved to know it; the
+decision itself is `admission.decide`, made and recorded in one transaction of the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+
+import redis
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from swamp.broker.acl import password_hash
+from swamp.clock import utc_now
+from swamp.data.blobs import put_blobs
+from swamp.errors import SwampError
+from swamp.orchestrator import admission
+from swamp.orchestrator.core import Core
+from swamp.orchestrator.leases import HEARTBEAT
+from swamp.orchestrator.members import Member
+from swamp.tokens import store as tokens
+from swamp.tokens.token import Token, parse
+from swamp.vaults.catalog import open_vault
+from swamp.wire import messages
+from swamp.wire.codec import Malformed
+from swamp.wire.envelope import machine_id_of
+from swamp.wire.messages import BlobPart, BlobStored, Hello, Refusal, SessionMessage, Welcome
+from swamp.wire.noise import HandshakeRefused, MessageRefused, Responder
+
+log = logging.getLogger("swamp.orchestrator")
+
+HANDSHAKE_SECONDS = 15.0
+LARGEST_BLOB = 1 << 30  #: bytes
+
+_UNKNOWN = Refusal("unknown_token", "the orchestrator does not know this token")
+
+
+class WorkerSession:
+    """One worker's connection. `send` and `close` may be called from any thread."""
+
+    def __init__(self, websocket: WebSocket, noise: Responder) -> None:
+        self._websocket = websocket
+        self._noise = noise
+        self._loop = asyncio.get_running_loop()
+        self._outbox: asyncio.Queue[SessionMessage | None] = asyncio.Queue()
+
+    def send(self, message: SessionMessage) -> None:
+        self._put(message)
+
+    def close(self) -> None:
+        """After everything sent before."""
+        self._put(None)
+
+    def _put(self, message: SessionMessage | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the orchestrator is going down
+            self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
+
+    async def deliver(self) -> None:
+        """Send what is put; returns after a `close`."""
+        while (message := await self._outbox.get()) is not None:
+            await self._websocket.send_bytes(self._noise.encrypt(messages.pack_session(message)))
+        await self._websocket.close()
+
+    async def receive(self) -> SessionMessage:
+        return messages.unpack_session(self._noise.decrypt(await self._websocket.receive_bytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    member: Member
+    welcome: Welcome
+    new_binding: bool
+
+
+class Enrollment:
+    """Handles the WebSocket of one worker after the other."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """From the first frame to the end of the session."""
+        await websocket.accept()
+        with suppress(WebSocketDisconnect, Malformed, HandshakeRefused, MessageRefused):
+            try:
+                async with asyncio.timeout(HANDSHAKE_SECONDS):
+                    met = await self._handshake(websocket)
+            except TimeoutError:
+                met = None
+            if met is not None:
+                await self._session(websocket, *met)
+                return
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close()
+
+    async def _handshake(self, websocket: WebSocket) -> tuple[WorkerSession, Hello, bytes, str] | None:
+        opening = messages.unpack_opening(await websocket.receive_bytes())
+        if opening.protocol != messages.PROTOCOL:
+            await self._refuse(websocket, opening.token, Refusal("protocol", _other_protocol(opening.protocol)))
+            return None
+        secret = await asyncio.to_thread(self._secret, opening.token)
+        if secret is None:
+            await self._refuse(websocket, opening.token, _UNKNOWN)
+            return None
+        noise = Responder(self._core.keys.static, secret, messages.prologue(opening.token))
+        try:
+            noise.read(opening.noise)
+        except HandshakeRefused:
+            await self._refuse(websocket, opening.token, _UNKNOWN)
+            return None
+        await websocket.send_bytes(messages.pack_reply(noise.write()))
+        hello = messages.unpack_session(noise.read(await websocket.receive_bytes()))
+        if not isinstance(hello, Hello):
+            raise Malformed("the handshake does not end with a hello")
+        return WorkerSession(websocket, noise), hello, noise.peer_static, opening.token
+
+    def _secret(self, name: str) -> bytes | None:
+        """The secret of the token of that name, if it exists, whatever its state: a refusal that says more is then
+        said inside the session, where only the orchestrator can say it."""
+        with self._core.store.read() as tx:
+            token = tokens.find(tx, name)
+        if token is None:
+            return None
+        try:
+            kept_name, secret = parse(open_vault(self._core.repo, token.vault).get(token.vault_key))
+        except SwampError as error:
+            log.error("the secret of token %s cannot be read from vault %s: %s", name, token.vault, error.message)
+            return None
+        return secret if kept_name == name else None
+
+    async def _refuse(self, websocket: WebSocket, name: str, refusal: Refusal) -> None:
+        log.warning("a worker was refused (token %s): %s", name[:63], refusal.message)
+        await websocket.send_bytes(messages.pack_clear_refusal(refusal))
+
+    # ------------------------------------------------------------------ the session
+
+    async def _session(
+        self, websocket: WebSocket, session: WorkerSession, hello: Hello, public: bytes, name: str
+    ) -> None:
+        outcome = await self._join(session, hello, public, name)
+        deliver = asyncio.create_task(session.deliver())
+        try:
+            if isinstance(outcome, Refusal):
+                level = logging.INFO if outcome.code == "try_later" else logging.WARNING
+                log.log(level, "machine %s was refused (token %s): %s", machine_id_of(public), name, outcome.message)
+                session.send(outcome)
+                session.close()
+                await deliver
+                return
+            session.send(outcome.welcome)
+            member = outcome.member
+            log.info(
+                "worker %s connected (%smachine %s, %s, %d slots)",
+                member.worker,
+                "new " if outcome.new_binding else "",
+                member.machine,
+                hello.platform,
+                hello.slots,
+            )
+            clean = False
+            try:
+                await self._listen(session)
+            except WebSocketDisconnect as gone:
+                clean = gone.code == 1000
+            finally:
+                self._core.ask(lambda _tx: self._core.left(member, session, clean=clean))
+        finally:
+            deliver.cancel()
+
+    async def _join(self, session: WorkerSession, hello: Hello, public: bytes, name: str) -> _Joined | Refusal:
+        core = self._core
+        machine_id = machine_id_of(public)
+        password = secrets.token_hex(32)
+
+        def inside(tx: sqlite3.Connection) -> _Joined | Refusal:
+            now = utc_now()
+            token = tokens.find(tx, name)
+            bound = tokens.bindings(tx, name)
+            elsewhere = tokens.elsewhere(tx, machine_id, name)
+            decision = admission.decide(token, bound, machine_id, public, now, elsewhere=elsewhere)
+            if isinstance(decision, admission.Refuse):
+                return Refusal(decision.code, decision.message)
+            if hello.protocol != messages.PROTOCOL:
+                return Refusal("protocol", _other_protocol(hello.protocol))
+            if not core.transport.up:
+                return Refusal("try_later", "the orchestrator has no connection to Redis")
+            if decision.new_binding:
+                tokens.bind(tx, machine_id, public, name, decision.worker_name, now)
+            digest = password_hash(password)
+            tokens.set_redis_password(tx, machine_id, digest)
+            tokens.note_sightings(tx, [tokens.Sighting(machine_id, now, hello.platform, hello.slots)])
+            machine = tokens.machine(tx, machine_id)
+            if machine is None or token is None:
+                raise SwampError(f"machine {machine_id} was bound and is not on record")
+            member = core.add_member(machine, digest)
+            if hello.epoch < member.epoch:
+                return Refusal(
+                    "already_bound",
+                    f"machine {machine_id} has joined from a newer start; its cache directory may have been copied",
+                )
+            member.platform, member.slots = hello.platform, hello.slots
+            return _Joined(member, self._welcome(member, token, hello, password), decision.new_binding)
+
+        def after(outcome: _Joined | Refusal) -> _Joined | Refusal:
+            if isinstance(outcome, _Joined):
+                try:
+                    core.joined(outcome.member, session)
+                except redis.RedisError:
+                    return Refusal("try_later", "the orchestrator has no connection to Redis")
+            return outcome
+
+        try:
+            return await asyncio.wrap_future(core.ask(inside, after))
+        except SwampError as error:
+            log.error("a worker could not join: %s", error.message)
+            return Refusal("try_later", "the orchestrator cannot record the join now")
+
+    def _welcome(self, member: Member, token: Token, hello: Hello, password: str) -> Welcome:
+        core = self._core
+        return Welcome(
+            worker=member.worker,
+            target=token.name,
+            boot=core.boot,
+            incarnation=core.incarnation,
+            applied=member.number if member.epoch == hello.epoch else 0,
+            redis_url=core.transport.address().worker_url,
+            redis_user=f"swamp-m-{member.machine}",
+            redis_password=password,
+            target_key=core.keys.target_key(token.name),
+            heartbeat_seconds=HEARTBEAT,
+        )
+
+    async def _listen(self, session: WorkerSession) -> None:
+        """What a worker says in the session: big content, in pieces."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await session.receive()
+            if not isinstance(message, BlobPart):
+                continue
+            size += len(message.data)
+            if size <= LARGEST_BLOB:
+                parts.append(message.data)
+            if message.last:
+                error = await asyncio.to_thread(self._store_blob, message.checksum, parts, size)
+                session.send(BlobStored(message.checksum, error))
+                parts, size = [], 0
+
+    def _store_blob(self, checksum: str, parts: list[bytes], size: int) -> str | None:
+        """Keeps the content; returns why not."""
+        if size > LARGEST_BLOB:
+            return f"content of {size} bytes is larger than {LARGEST_BLOB}"
+        content = b"".join(parts)
+        if hashlib.sha256(content).hexdigest() != checksum:
+            return "the content is not what its checksum says"
+        try:
+            put_blobs(self._core.repo.blobs, [(checksum, content)])
+        except (SwampError, OSError) as error:
+            return str(error)
+        return None
+
+
+def _other_protocol(theirs: int) -> str:
+    return (
+        f"the worker speaks protocol {theirs}, the orchestrator {messages.PROTOCOL}: install the same version of Swamp"
+    )

@@ -1,0 +1,267 @@
+"""Applies what machines say: opens their messages, keeps their order, and turns each into its effect.
+
+Everything here happens inside the write transaction that also stores the sequence number a message came with, so an
+effect and the memory of it are one. Redis is not touched: what should be said to a machine afterwards is left in
+`replies`, what RQ's tools should see in `records`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from swamp.broker.functions import Message
+from swamp.data import journal
+from swamp.data.record import Blob
+from swamp.models.invocation import Outcome
+from swamp.orchestrator.leases import heard
+from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.members import Live, Member
+from swamp.tokens import store as tokens
+from swamp.wire.codec import Malformed
+from swamp.wire.envelope import Refused
+from swamp.wire.messages import (
+    UP,
+    Cancel,
+    Declined,
+    DownBody,
+    Dropped,
+    Finished,
+    Heartbeat,
+    Inventory,
+    OutputLines,
+    Started,
+    Up,
+    result_place,
+    unpack_result,
+    unpack_up,
+)
+from swamp.workflows.engine import Engine
+
+log = logging.getLogger("swamp.orchestrator")
+
+#: Seconds that a step gets between TERM and KILL when its machine is told to end it.
+CANCEL_GRACE = 10.0
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of a batch of messages of one machine."""
+
+    last_stream_id: str = ""
+    results: list[str] = field(default_factory=list)  #: dispatches whose stored results are done with
+    acknowledge: bool = False
+
+
+class Intake:
+    """Used by the core thread only; `now` is ISO text, `monotonic` seconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        now: Callable[[], str],
+        monotonic: Callable[[], float],
+        blob_exists: Callable[[str], bool],
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._now = now
+        self._monotonic = monotonic
+        self._blob_exists = blob_exists
+        self.replies: list[tuple[Member, DownBody]] = []
+        self.leaving: list[Member] = []  #: whose claims are to be taken back
+        self.refused = 0  #: messages that were not sealed by the machine they came from
+
+    def apply(self, tx: sqlite3.Connection, member: Member, messages: Sequence[Message]) -> Taken:
+        """Apply the messages that are new, in order."""
+        taken = Taken()
+        before = (member.epoch, member.number)
+        for message in messages:
+            taken.last_stream_id = message.stream_id
+            try:
+                up = unpack_up(member.up.open(message.sealed, UP))
+            except (Refused, Malformed) as error:
+                self.refused += 1
+                log.warning("a message in the stream of worker %s was refused: %s", member.worker, error)
+                continue
+            if isinstance(up.body, Heartbeat):
+                if up.epoch >= member.epoch:
+                    self._sign_of_life(member)
+                    member.slots = up.body.slots
+                continue
+            if not self._is_next(member, up):
+                if (up.epoch, up.number) <= (member.epoch, member.number):
+                    # A repetition: whoever repeats it does not know that it arrived.
+                    taken.acknowledge = True
+                    if message.dispatch:
+                        taken.results.append(message.dispatch)
+                else:
+                    self._miss(member)
+                continue
+            self._sign_of_life(member)
+            if isinstance(up.body, Finished):
+                outcome = self._result(member, up.body.dispatch, message)
+                if outcome is None:
+                    self._miss(member)
+                    continue
+                self._finished(tx, member, up.body.dispatch, outcome)
+                taken.results.append(up.body.dispatch)
+            else:
+                self._apply_one(member, up)
+            member.epoch, member.number = up.epoch, up.number
+        if (member.epoch, member.number) != before:
+            tokens.advance(tx, member.machine, member.epoch, member.number)
+            taken.acknowledge = True
+        return taken
+
+    # ------------------------------------------------------------------ order
+
+    @staticmethod
+    def _is_next(member: Member, up: Up) -> bool:
+        if up.epoch == member.epoch:
+            return up.number == member.number + 1
+        return up.epoch > member.epoch and up.number == 1
+
+    @staticmethod
+    def _miss(member: Member) -> None:
+        """Something before this message is missing: the machine sends everything again that it has no answer to."""
+        member.rejoin_asked = True
+
+    def _sign_of_life(self, member: Member) -> None:
+        member.last_seen_at = self._now()
+        if heard(member.lease, self._monotonic()):
+            log.info("worker %s is back", member.worker)
+            member.connected = member.session is not None
+
+    # ------------------------------------------------------------------ effects
+
+    def _apply_one(self, member: Member, up: Up) -> None:
+        body = up.body
+        if isinstance(body, OutputLines):
+            live = self._begun_by(member, body.dispatch)
+            if live is not None:
+                self._engine.output(live.run_id, live.position, body.stream, body.text)
+        elif isinstance(body, Started):
+            self._started(member, up.epoch, body)
+        elif isinstance(body, Declined):
+            self._declined(member, body)
+        elif isinstance(body, Inventory):
+            self._inventory(member, body)
+        elif isinstance(body, Dropped):
+            log.info("worker %s gave back %s before it began", member.worker, body.dispatch)
+
+    def _begun_by(self, member: Member, dispatch: str) -> Live | None:
+        live = self._ledger.live.get(dispatch)
+        return live if live is not None and live.begun and live.machine == member.machine else None
+
+    def _started(self, member: Member, epoch: int, body: Started) -> None:
+        live = self._ledger.live.get(body.dispatch)
+        if live is None or live.target != member.target or live.begun:
+            if live is None or live.machine != member.machine:
+                # It was given up meanwhile: what runs there has lost its purpose.
+                self.replies.append((member, Cancel(body.dispatch, "the step was given up", CANCEL_GRACE)))
+            return
+        self._ledger.began(live, member, epoch, body.at)
+        self._engine.started(live.run_id, live.position, member.machine, member.worker)
+        log.info("step %s started on worker %s", self._ledger.step_name(live), member.worker)
+
+    def _result(self, member: Member, dispatch: str, message: Message) -> Outcome | None:
+        """The result that came with a `finished`; None where it, or content that it speaks of, is not there (yet)."""
+        if message.dispatch != dispatch or not message.result:
+            return None
+        try:
+            outcome = unpack_result(member.results.open(message.result, result_place(dispatch)))
+        except (Refused, Malformed) as error:
+            self.refused += 1
+            log.warning("a result of worker %s was refused: %s", member.worker, error)
+            return None
+        for output in outcome.outputs:
+            if isinstance(output.content, Blob) and not self._blob_exists(output.content.checksum):
+                return None
+        return outcome
+
+    def _finished(self, tx: sqlite3.Connection, member: Member, dispatch: str, outcome: Outcome) -> None:
+        live = self._ledger.live.get(dispatch)
+        # A result can be the first that is heard of a dispatch: its `started` was lost with an emptied Redis.
+        mine = live is not None and live.target == member.target and (not live.begun or live.machine == member.machine)
+        if live is None or not mine:
+            journal.keep_evidence(tx, dispatch, outcome.status, json.dumps(_evidence(member, outcome)))
+            log.warning("a late result of worker %s for %s was kept as evidence", member.worker, dispatch)
+            return
+        if not live.begun:
+            self._engine.started(live.run_id, live.position, member.machine, member.worker)
+        self._engine.finished(live.run_id, live.position, outcome, member.machine)
+        log.info(
+            "step %s finished on worker %s: %s in %dms",
+            self._ledger.step_name(live),
+            member.worker,
+            outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
+            outcome.duration_ms,
+        )
+        self._ledger.ended(live, "finished", outcome.status, worker=member.worker, error=outcome.error)
+
+    def _declined(self, member: Member, body: Declined) -> None:
+        live = self._ledger.live.get(body.dispatch)
+        if live is None or live.begun or live.target != member.target:
+            return
+        if body.reason == "gone":
+            log.warning("the job of %s was deleted from Redis; it is queued again", body.dispatch)
+            self._ledger.push_again(live)
+        elif body.reason == "unstarted":
+            self._ledger.again(live)
+        elif body.reason == "seen":
+            self._give_up(
+                live, "lost", f"worker '{member.worker}' has started this dispatch before and has no result of it"
+            )
+        else:
+            self._give_up(live, "lost", f"worker '{member.worker}' cannot read the dispatch ({body.reason})")
+
+    def _inventory(self, member: Member, body: Inventory) -> None:
+        """Settle what the machine had: what it does not name, it does not have."""
+        member.draining = body.draining
+        if body.draining:
+            self.leaving.append(member)
+        has = {*body.running, *body.outbox}
+        never_started = set(body.dropped) - has
+        for dispatch in sorted(member.running):
+            live = self._ledger.live.get(dispatch)
+            if live is None or dispatch in has:
+                continue
+            if dispatch in never_started:
+                self._ledger.again(live)
+            else:
+                self._give_up(live, "lost", f"worker '{member.worker}' was restarted while the step ran")
+        for dispatch in body.running:
+            if dispatch not in self._ledger.live:
+                self.replies.append((member, Cancel(dispatch, "the step was given up", CANCEL_GRACE)))
+
+    def _give_up(self, live: Live, state: str, error: str) -> None:
+        self._engine.given_up(live.run_id, live.position, "failed", error)
+        log.warning("step %s failed: %s", self._ledger.step_name(live), error)
+        self._ledger.ended(live, state, None, worker="", error=error)
+
+
+def _evidence(member: Member, outcome: Outcome) -> dict[str, object]:
+    return {
+        "machine": member.machine,
+        "worker": member.worker,
+        "status": outcome.status,
+        "error": outcome.error,
+        "startedAt": outcome.started_at,
+        "endedAt": outcome.ended_at,
+        "durationMs": outcome.duration_ms,
+        "outputs": [
+            {
+                "name": output.name,
+                "specName": output.spec_name,
+                "content": {"checksum": output.content.checksum, "size": output.content.size}
+                if isinstance(output.content, Blob)
+                else output.content.decode("utf-8", "backslashreplace"),
+            }
+            for output in outcome.outputs
+        ],
+    }

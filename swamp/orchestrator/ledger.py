@@ -1,0 +1,151 @@
+"""The ledger of dispatches that have not ended: which wait, which were pushed, which began, and what of that has to be
+stored and shown. Touches neither disk nor Redis; the core stores `added`, `begun` and `over`, pushes `ready_to_push`
+and mirrors `records`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swamp.data.journal import DispatchRow
+from swamp.models.invocation import Invocation
+from swamp.orchestrator.members import Lane, Live, Member
+from swamp.workflows.engine import Engine, Start
+
+#: Dispatches of one target that lie in Redis at once.
+WINDOW = 10_000
+
+
+class Ledger:
+    """`now` is ISO text. Used by the core thread only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.live: dict[str, Live] = {}
+        self.lanes: dict[str, Lane] = {}
+        self.members: dict[str, Member] = {}
+        self.by_step: dict[tuple[str, int], Live] = {}
+        # To be stored in the transaction under way:
+        self.added: list[DispatchRow] = []
+        self.begun: list[tuple[str, str, int]] = []
+        self.over: list[tuple[str, str, str | None]] = []
+        # To be told to Redis after it:
+        self.records: list[tuple[object, ...]] = []
+        self.withdrawn: list[Live] = []
+
+    # ------------------------------------------------------------------ what happens to a dispatch
+
+    def place(self, start: Start) -> str:
+        """A new dispatch for a step that may start; returns its id."""
+        return self._new(start.run_id, start.position, 1, start.target).id
+
+    def began(self, live: Live, member: Member, epoch: int, at: str) -> None:
+        live.begun, live.machine, live.started_at = True, member.machine, at
+        member.running.add(live.id)
+        self.begun.append((live.id, member.machine, epoch))
+        lane = self.lane(live.target)
+        lane.pushed = max(0, lane.pushed - 1)
+        self.records.append(("started", live.target, live.id, f"a{live.attempt}", member.worker, at))
+
+    def ended(self, live: Live, state: str, outcome: str | None, *, worker: str, error: str | None) -> None:
+        """`state`: `finished`, `superseded` or `lost`; `outcome` is the result's status, if there was one."""
+        del self.live[live.id]
+        self.by_step.pop((live.run_id, live.position), None)
+        if live.begun:
+            member = self.members.get(live.machine)
+            if member is not None:
+                member.running.discard(live.id)
+        else:
+            lane = self.lane(live.target)
+            lane.pushed = max(0, lane.pushed - 1)
+            self.withdrawn.append(live)
+        self.over.append((live.id, state, outcome))
+        shown = {"succeeded": "finished", "canceled": "canceled"}.get(outcome or "", "failed")
+        if state == "superseded":
+            shown = "canceled"
+        self.records.append(
+            ("ended", live.target, live.id, f"a{live.attempt}", worker, live.started_at, "", shown, error or "")
+        )
+
+    def push_again(self, live: Live) -> None:
+        """A queued dispatch that is known to lie in no queue and in no machine's hands: to the front with it."""
+        lane = self.lane(live.target)
+        lane.pushed = max(0, lane.pushed - 1)
+        live.front = True
+        lane.waiting.appendleft(live.id)
+
+    def again(self, live: Live) -> None:
+        """The step is known never to have started: a new dispatch takes the place of this one, at the front. (The old
+        one cannot go back: the machine that claimed it may have noted its id as seen.)"""
+        self.ended(live, "superseded", None, worker="", error="it was never started")
+        new = self._new(live.run_id, live.position, live.attempt + 1, live.target, front=True)
+        self._engine.requeued(live.run_id, live.position, new.id)
+
+    def recall_everything(self) -> None:
+        """All that is queued waits again, in its old order: after Redis was away nobody knows what lies there."""
+        for lane in self.lanes.values():
+            lane.waiting.clear()
+            lane.pushed = 0
+        for live in self.live.values():
+            if not live.begun:
+                live.front = False
+                self.lane(live.target).waiting.append(live.id)
+
+    def restore(self, rows: Iterable[DispatchRow]) -> None:
+        """Take up the dispatches of the database."""
+        self.live.clear()
+        self.by_step.clear()
+        self.lanes.clear()
+        for row in rows:
+            live = Live(
+                row.id, row.run_id, row.position, row.attempt, row.target, row.state == "begun", row.machine or ""
+            )
+            self.live[row.id] = live
+            self.by_step[(row.run_id, row.position)] = live
+            member = self.members.get(live.machine)
+            if live.begun and member is not None:
+                member.running.add(live.id)
+        self.recall_everything()
+
+    def _new(self, run_id: str, position: int, attempt: int, target: str, *, front: bool = False) -> Live:
+        dispatch = f"{target}--{run_id}-{position}-{attempt}"
+        live = Live(dispatch, run_id, position, attempt, target, front=front)
+        self.live[dispatch] = live
+        self.by_step[(run_id, position)] = live
+        waiting = self.lane(target).waiting
+        if front:
+            waiting.appendleft(dispatch)
+        else:
+            waiting.append(dispatch)
+        self.added.append(DispatchRow(dispatch, run_id, position, attempt, target, "queued", None, None))
+        return live
+
+    # ------------------------------------------------------------------ what follows
+
+    def lane(self, target: str) -> Lane:
+        if target not in self.lanes:
+            self.lanes[target] = Lane()
+        return self.lanes[target]
+
+    def ready_to_push(self, target: str) -> list[Live]:
+        """The next dispatches of the target that fit into its window; they count as pushed from now on."""
+        lane, chosen = self.lane(target), []
+        while lane.waiting and lane.pushed < WINDOW:
+            live = self.live.get(lane.waiting.popleft())
+            # Its run may have been canceled while it waited.
+            if live is not None and not live.begun:
+                lane.pushed += 1
+                chosen.append(live)
+        return chosen
+
+    def call(self, live: Live) -> Invocation:
+        run = self._engine.runs[live.run_id]
+        return run.plan.calls[run.plan.steps[live.position].call]
+
+    def step_name(self, live: Live) -> str:
+        """`job/step`, for log lines."""
+        run = self._engine.runs.get(live.run_id)
+        if run is None:
+            return live.id
+        step = run.plan.steps[live.position]
+        return f"{run.plan.jobs[step.job].name}/{step.name}"

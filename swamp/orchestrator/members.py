@@ -1,0 +1,70 @@
+"""What the orchestrator holds in memory about machines and about dispatches that have not ended.
+
+Both can be made again from the database; the orchestrator's core thread is the only one that touches them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from swamp.orchestrator.leases import Lease
+from swamp.wire.envelope import Box
+from swamp.wire.messages import SessionMessage
+
+
+class Session(Protocol):
+    """A worker's live connection. Both may be called from any thread."""
+
+    def send(self, message: SessionMessage) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Member:
+    """A machine that joined with a live token since this orchestrator started, or whose messages may still come."""
+
+    machine: str
+    worker: str
+    target: str
+    up: Box
+    down: Box
+    results: Box
+    lease: Lease
+    epoch: int = 0  #: of the last message applied
+    number: int = 0  #: its number
+    down_number: int = 0  #: of the last message sent down
+    platform: str = ""
+    slots: int = 0
+    last_seen_at: str | None = None
+    session: Session | None = None
+    connected: bool = False  #: joined, heard of, not gone
+    draining: bool = False  #: takes nothing more
+    shown: bool = False  #: registered in RQ's bookkeeping
+    rejoin_asked: bool = False
+    running: set[str] = field(default_factory=set)  #: dispatches begun and not ended
+
+
+@dataclass(slots=True)
+class Live:
+    """A dispatch that is queued or begun."""
+
+    id: str
+    run_id: str
+    position: int
+    attempt: int
+    target: str
+    begun: bool = False
+    machine: str = ""
+    started_at: str = ""
+    front: bool = False  #: goes before everything that waits
+
+
+@dataclass(slots=True)
+class Lane:
+    """What waits for one target. Only a window of it lies in Redis."""
+
+    waiting: deque[str] = field(default_factory=deque)  #: dispatch ids, not pushed yet
+    pushed: int = 0  #: pushed and, as far as is known, not begun

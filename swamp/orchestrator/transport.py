@@ -1,0 +1,182 @@
+"""The orchestrator's side of Redis: what it sends and reads, in batches. Knows nothing of runs.
+
+Any method may raise `redis.RedisError`: the caller then takes Redis for away, and `connect` makes everything anew.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from swamp.broker import functions, keyspace
+from swamp.broker.acl import AclUser
+from swamp.broker.connection import connect
+from swamp.clock import iso, utc_now
+
+#: Messages of one machine read in one round trip.
+BATCH = 2000
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """How the orchestrator reaches Redis, and how it tells workers to."""
+
+    url: str  #: with credentials, if it needs any
+    worker_url: str  #: without
+    username: str | None = None
+    password: str | None = None
+    unix_socket: Path | None = None
+
+    def open(self, *, blocking: bool = False) -> redis.Redis:
+        return connect(
+            self.url,
+            username=self.username,
+            password=self.password,
+            unix_socket=self.unix_socket,
+            blocking=blocking,
+        )
+
+
+def call_tuple(dispatch: str) -> bytes:
+    """RQ's `data` field: what its tools show as the call. A pickle, because that is what they read with no option; made
+    of two fixed words and the dispatch id, by the orchestrator alone, and never read by Swamp."""
+    return pickle.dumps(("swamp.step", None, (dispatch,), {}), protocol=2)
+
+
+class Transport:
+    """One connection, used by the core thread only."""
+
+    def __init__(self, address: Callable[[], RedisAddress], revive: Callable[[], None]) -> None:
+        """`address` tells where Redis is now (an embedded server moves when it is started anew); `revive` starts an
+        embedded server that has ended, and may raise a `SwampError`."""
+        self.address = address
+        self._revive = revive
+        self._client: redis.Redis | None = None
+
+    @property
+    def up(self) -> bool:
+        return self._client is not None
+
+    @property
+    def _redis(self) -> redis.Redis:
+        if self._client is None:
+            raise redis.ConnectionError("not connected")
+        return self._client
+
+    def connect(self, users: Iterable[AclUser], repository: str) -> None:
+        """Open the connection, and make sure that the library and the users of these machines are there, and no others.
+
+        May raise a `SwampError` too, where an embedded server cannot be started.
+        """
+        self.disconnect()
+        self._revive()
+        client = self.address().open()
+        try:
+            functions.load_library(client)
+            wanted = {user.name: user for user in users}
+            for name in client.execute_command("ACL", "USERS"):
+                if name.startswith(b"swamp-m-") and name.decode() not in wanted:
+                    client.execute_command("ACL", "DELUSER", name)
+            for user in wanted.values():
+                client.execute_command(*user.set_user)
+            client.hset(keyspace.REPO, mapping={"repository": repository, "marker": secrets.token_hex(8)})
+        except BaseException:
+            client.close()
+            raise
+        self._client = client
+
+    def disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(redis.RedisError, OSError):
+                client.close()
+
+    def set_user(self, user: AclUser) -> None:
+        self._redis.execute_command(*user.set_user)
+
+    def delete_user(self, name: str) -> None:
+        """Also cuts the connections of that user."""
+        self._redis.execute_command("ACL", "DELUSER", name)
+
+    def clear_queues(self, targets: Iterable[str]) -> None:
+        """Nothing can be claimed after this until something is pushed."""
+        keys = [keyspace.queue(target) for target in targets]
+        if keys:
+            self._redis.delete(*keys)
+
+    def take_back(self, machine: str, only: Sequence[str] | None = None) -> list[str]:
+        return functions.take_back(self._redis, machine, only)
+
+    def withdraw(self, target: str, dispatch: str) -> bool:
+        """Take a dispatch that waits out of its queue; False if it is not there."""
+        return self._redis.lrem(keyspace.queue(target), 1, dispatch) == 1
+
+    def forget_job(self, dispatch: str) -> None:
+        self._redis.delete(keyspace.job(dispatch))
+
+    def push(self, target: str, jobs: Sequence[functions.Job], *, front: bool = False) -> None:
+        functions.push(self._redis, target, jobs, iso(utc_now()), front=front)
+
+    def collect(self, machines: Sequence[str]) -> list[tuple[str, list[functions.Message]]]:
+        return functions.collect(self._redis, machines, BATCH)
+
+    def free(self, machines: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+        functions.free(self._redis, machines)
+
+    def forget_machine(self, machine: str) -> None:
+        """Everything that a machine that may not come back left behind."""
+        self._redis.delete(
+            keyspace.claimed(machine), keyspace.up(machine), keyspace.down(machine), keyspace.results(machine)
+        )
+
+    def send_down(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """(machine, sealed message), in order."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for machine, sealed in messages:
+            pipeline.xadd(keyspace.down(machine), {"m": sealed}, maxlen=1000, approximate=True)
+        pipeline.execute()
+
+    def clear_down(self, machine: str) -> None:
+        """Messages to a machine that joins anew are void."""
+        self._redis.delete(keyspace.down(machine))
+
+    def mirror(self, records: Sequence[tuple[object, ...]]) -> None:
+        functions.mirror(self._redis, records, iso(utc_now()), time.time())
+
+
+class BellListener:
+    """Hears the bell that workers ring when something happened to a step, in a thread of its own.
+
+    The bell only makes things quick. What was rung for while nobody listened is found by the sweep.
+    """
+
+    def __init__(self, address: Callable[[], RedisAddress], rung: Callable[[], None]) -> None:
+        self._address = address
+        self._rung = rung
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._address().open(blocking=True) as client, client.pubsub() as bell:
+                    bell.subscribe(keyspace.BELL)
+                    while not self._stop.is_set():
+                        if bell.get_message(timeout=1.0) is not None:
+                            self._rung()
+            except (redis.RedisError, OSError):
+                self._stop.wait(0.5)

@@ -1,0 +1,33 @@
+"""Big content of results that are not acknowledged yet: files in the cache directory, named by their SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from swamp.files import make_private_dir, sync_directory, write_atomically
+
+
+class Contents:
+    """The files are written before the result that speaks of them, and removed after its acknowledgement."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        make_private_dir(directory)
+
+    def put(self, contents: Mapping[str, bytes]) -> None:
+        """Durable when this returns. Raises `OSError`."""
+        for checksum, content in contents.items():
+            write_atomically(self._directory / checksum, content, mode=0o600)
+        if contents:
+            sync_directory(self._directory)
+
+    def get(self, checksum: str) -> bytes:
+        """Raises `OSError`."""
+        return (self._directory / checksum).read_bytes()
+
+    def keep_only(self, checksums: set[str]) -> None:
+        """Remove everything else."""
+        for path in self._directory.iterdir():
+            if path.name not in checksums:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""The worker's side of Redis for one session: three connections, two of which wait in threads of their own.
+
+A link never heals. Whatever goes wrong with it, it says so once (`broken`), is dropped, and the next join makes a new
+one; so there is one way back into order for every kind of trouble.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import redis
+
+from swamp.broker import functions, keyspace
+from swamp.broker.connection import connect
+from swamp.wire.codec import Malformed
+from swamp.wire.envelope import Box, Refused
+from swamp.wire.messages import DOWN, Down, Welcome, unpack_down
+
+#: Seconds that a connection waits before it looks whether the link is still wanted.
+WAIT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A dispatch came while we waited for one; it lies in our claimed list."""
+
+    link: Link
+    dispatch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The orchestrator said something."""
+
+    link: Link
+    down: Down
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The link is of no use any more."""
+
+    link: Link
+    reason: str
+
+
+class Link:
+    """`tell` hears `Claimed`, `Said` and `Broken`, from the link's threads."""
+
+    def __init__(
+        self, machine: str, welcome: Welcome, down: Box, tell: Callable[[Claimed | Said | Broken], None]
+    ) -> None:
+        """Raises `redis.RedisError` when Redis cannot be reached."""
+        self._machine = machine
+        self._target = welcome.target
+        self._boot = welcome.boot
+        self._down = down
+        self._tell = tell
+        self._over = False
+        self._armed = threading.Semaphore(0)
+        self.waiting = False  #: the waiter is in the queue's line; belongs to the loop's thread
+        self._clients: list[redis.Redis] = []
+        try:
+            for blocking in (False, True, True):
+                client = connect(
+                    welcome.redis_url,
+                    username=welcome.redis_user,
+                    password=welcome.redis_password,
+                    blocking=blocking,
+                )
+                self._clients.append(client)
+                client.ping()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._guarded, args=(self._wait,), name="claims", daemon=True).start()
+        threading.Thread(target=self._guarded, args=(self._listen,), name="down", daemon=True).start()
+
+    def exchange(self, request: functions.Exchange) -> functions.Exchanged:
+        """One round trip. Raises `redis.RedisError`."""
+        return functions.exchange(self._clients[0], self._machine, self._target, request)
+
+    def wait_for_work(self) -> None:
+        """Stand in line for one dispatch; it comes as `Claimed`. Once until then."""
+        if not self.waiting:
+            self.waiting = True
+            self._armed.release()
+
+    def close(self) -> None:
+        self._over = True
+        self._armed.release()
+        for client in self._clients:
+            # A connection that another thread waits in is cut at the socket, so that the thread comes back.
+            connection = client.connection
+            sock = getattr(connection, "_sock", None)
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(2)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (redis.RedisError, OSError, ValueError, AttributeError) as error:
+            if not self._over:
+                self._tell(Broken(self, str(error)))
+
+    def _wait(self) -> None:
+        client = self._clients[1]
+        while True:
+            self._armed.acquire()
+            dispatch: bytes | None = None
+            while not self._over and dispatch is None:
+                dispatch = client.blmove(
+                    keyspace.queue(self._target), keyspace.claimed(self._machine), WAIT, "LEFT", "RIGHT"
+                )
+            if self._over:
+                return
+            if dispatch is not None:
+                self._tell(Claimed(self, dispatch.decode()))
+
+    def _listen(self) -> None:
+        client = self._clients[2]
+        key, last, heard = keyspace.down(self._machine), "0-0", 0
+        while not self._over:
+            reply = client.xread({key: last}, count=500, block=int(WAIT * 1000))
+            for _, entries in reply or ():
+                for stream_id, fields in entries:
+                    last = stream_id
+                    with suppress(Refused, Malformed):
+                        down = unpack_down(self._down.open(fields.get(b"m", b""), DOWN))
+                        # Of this orchestrator's start, and newer than what was heard: nothing is done twice.
+                        if down.boot == self._boot and down.number > heard:
+                            heard = down.number
+                            self._tell(Said(self, down))

@@ -1,0 +1,172 @@
+"""The session with the orchestrator, at the worker's end: one WebSocket, a handshake, then sealed messages both ways.
+
+Work and results go through Redis. The session carries what has to be said outside of it: the welcome, the end of the
+membership, and content too big for a queue.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from swamp.errors import Invalid
+from swamp.wire import messages
+from swamp.wire.codec import Malformed
+from swamp.wire.messages import BlobPart, BlobStored, Hello, Opening, Refusal, SessionMessage, Welcome
+from swamp.wire.noise import HandshakeRefused, Initiator, MessageRefused
+from workers.identity import Identity
+
+CONNECT_SECONDS = 10.0
+PART = 256 * 1024  #: bytes of big content per message
+
+
+class NotReached(Exception):
+    """The orchestrator could not be reached, or what answered there is not (yet) to be taken seriously. Try again."""
+
+
+class TurnedAway(Exception):
+    """The orchestrator says that this machine may not work: final."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Session:
+    """A joined session. `receive` belongs to one thread; `store` and `close` may be called from others."""
+
+    def __init__(self, websocket: ClientConnection, noise: Initiator, welcome: Welcome) -> None:
+        self.welcome = welcome
+        self._websocket = websocket
+        self._noise = noise
+        self._sending = threading.Lock()
+        self._answers: dict[str, str | None] = {}
+        self._answered = threading.Condition()
+        self._over = False
+
+    def receive(self) -> SessionMessage:
+        """The next message that is not an answer to `store`. Raises `NotReached` when the session is over."""
+        while True:
+            try:
+                data = self._websocket.recv()
+                if isinstance(data, str):
+                    raise Malformed("a session message is text")
+                message = messages.unpack_session(self._noise.decrypt(data))
+            except (ConnectionClosed, OSError, Malformed, MessageRefused) as error:
+                with self._answered:
+                    self._over = True
+                    self._answered.notify_all()
+                raise NotReached(str(error)) from error
+            if not isinstance(message, BlobStored):
+                return message
+            with self._answered:
+                self._answers[message.checksum] = message.error
+                self._answered.notify_all()
+
+    def store(self, checksum: str, content: bytes) -> None:
+        """Have the orchestrator keep big content; returns when it is on its disk. Raises `NotReached`."""
+        with self._answered:
+            self._answers.pop(checksum, None)
+        for begin in range(0, max(1, len(content)), PART):
+            self._send(BlobPart(checksum, content[begin : begin + PART], begin + PART >= len(content)))
+        with self._answered:
+            self._answered.wait_for(lambda: checksum in self._answers or self._over)
+            if checksum not in self._answers:
+                raise NotReached("the session ended while content was stored")
+            error = self._answers.pop(checksum)
+        if error is not None:
+            raise NotReached(f"the orchestrator could not store content: {error}")
+
+    def _send(self, message: SessionMessage) -> None:
+        try:
+            with self._sending:
+                self._websocket.send(self._noise.encrypt(messages.pack_session(message)))
+        except (ConnectionClosed, OSError) as error:
+            raise NotReached(str(error)) from error
+
+    def close(self) -> None:
+        """A farewell."""
+        with suppress(OSError, WebSocketException):
+            self._websocket.close()
+
+
+def session_url(url: str) -> str:
+    """The WebSocket address for what a person typed. Raises `Invalid`."""
+    try:
+        split = urlsplit(url)
+        port = split.port
+    except ValueError:
+        split, port = urlsplit(""), None
+    if split.scheme not in ("ws", "wss") or not split.hostname or split.query or split.fragment or split.username:
+        raise Invalid(
+            f"'{url}' is not the address of an orchestrator"
+            if "@" not in url
+            else "an address holds no user or password",
+            hint="write for example ws://localhost:9090, as `swamp serve` shows it",
+        )
+    host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
+    path = messages.SESSION_PATH if split.path in ("", "/") else split.path
+    return urlunsplit((split.scheme, f"{host}:{port or 9090}", path, "", ""))
+
+
+def join(url: str, token: str, secret: bytes, identity: Identity, hello: Callable[[], Hello]) -> Session:
+    """Shake hands and be welcomed. Raises `NotReached`, or `TurnedAway` with a refusal that can be believed: any before
+    the first join, afterwards only one said by the pinned orchestrator inside the handshake."""
+    try:
+        websocket = connect(
+            session_url(url),
+            open_timeout=CONNECT_SECONDS,
+            close_timeout=2,
+            compression=None,
+            max_size=None,
+            user_agent_header=None,
+            proxy=None if (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1") else True,
+        )
+    except (OSError, TimeoutError, WebSocketException, InvalidURI) as error:
+        raise NotReached(str(error) or type(error).__name__) from error
+    try:
+        return _shake_hands(websocket, token, secret, identity, hello)
+    except (ConnectionClosed, OSError, TimeoutError, Malformed, HandshakeRefused, MessageRefused) as error:
+        websocket.close()
+        raise NotReached(str(error) or type(error).__name__) from error
+    except BaseException:
+        websocket.close()
+        raise
+
+
+def _shake_hands(
+    websocket: ClientConnection, token: str, secret: bytes, identity: Identity, hello: Callable[[], Hello]
+) -> Session:
+    noise = Initiator(identity.private, secret, messages.prologue(token))
+    websocket.send(messages.pack_opening(Opening(messages.PROTOCOL, token, noise.write())))
+    reply = messages.unpack_reply(_binary(websocket))
+    if isinstance(reply, Refusal):
+        if identity.pinned is None and reply.code != "try_later":
+            raise TurnedAway(reply)
+        raise NotReached(f"refused, without proof that it was the orchestrator: {reply.message}")
+    noise.read(reply)
+    pinned = identity.pinned
+    if pinned is not None and pinned != noise.peer_static:
+        raise NotReached("what answers is not the orchestrator that this machine joined")
+    websocket.send(noise.write(messages.pack_session(hello())))
+    answer = messages.unpack_session(noise.decrypt(_binary(websocket)))
+    if isinstance(answer, Refusal):
+        if answer.code == "try_later":
+            raise NotReached(answer.message)
+        raise TurnedAway(answer)
+    if not isinstance(answer, Welcome):
+        raise Malformed("the handshake is not followed by a welcome")
+    identity.pin(noise.peer_static)
+    return Session(websocket, noise, answer)
+
+
+def _binary(websocket: ClientConnection) -> bytes:
+    data = websocket.recv(timeout=CONNECT_SECONDS)
+    if isinstance(data, str):
+        raise Malformed("a frame of the handshake is text")
+    return data

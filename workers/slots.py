@@ -1,0 +1,98 @@
+"""The slots of a worker: threads that each run one step at a time, and what they tell its loop."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from swamp.clock import utc_now
+from swamp.data.record import Blob
+from swamp.models.invocation import Outcome
+from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.wire.messages import Dispatch
+
+#: Bytes of an output above which it travels by itself instead of in the result.
+BIG = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StepSaid:
+    dispatch: str
+    stream: str
+    lines: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    dispatch: Dispatch
+    outcome: Outcome  #: big outputs are `Blob`s
+    contents: Mapping[str, bytes]  #: the content of those, by checksum
+
+
+class Slots:
+    """`tell` is called from the slots' threads. `environment` is all that a step sees."""
+
+    def __init__(
+        self,
+        count: int,
+        directory: Path,
+        environment: Mapping[str, str],
+        tell: Callable[[StepSaid | StepEnded], None],
+    ) -> None:
+        self.count = count
+        self._directory = directory
+        self._environment = environment
+        self._tell = tell
+        self._work: queue.SimpleQueue[tuple[Dispatch, Cancellation]] = queue.SimpleQueue()
+        self._threads = 0
+        self.running: dict[str, Cancellation] = {}  #: by dispatch; belongs to the loop's thread
+
+    def start(self, dispatch: Dispatch) -> None:
+        """Run the step now. The caller sees to it that a slot is free."""
+        cancellation = Cancellation()
+        self.running[dispatch.id] = cancellation
+        if self._threads < self.count:
+            self._threads += 1
+            threading.Thread(target=self._serve, name=f"slot {self._threads}", daemon=True).start()
+        self._work.put((dispatch, cancellation))
+
+    def ended(self, dispatch: str) -> None:
+        """The loop has taken note of the end of the step."""
+        cancellation = self.running.pop(dispatch, None)
+        if cancellation is not None:
+            cancellation.close()
+
+    def cancel(self, dispatch: str, reason: str, grace: float) -> None:
+        """TERM to the step's processes, KILL after `grace` seconds; it ends through `tell`, as ever."""
+        cancellation = self.running.get(dispatch)
+        if cancellation is not None:
+            cancellation.set(reason, grace)
+
+    def _serve(self) -> None:
+        while True:
+            dispatch, cancellation = self._work.get()
+
+            def emit(stream: str, lines: bytes, of: str = dispatch.id) -> None:
+                self._tell(StepSaid(of, stream, lines))
+
+            surroundings = Surroundings(self._directory, self._environment, emit, cancellation)
+            outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, utc_now))
+            self._tell(StepEnded(dispatch, outcome, contents))
+
+
+def _lighten(outcome: Outcome) -> tuple[Outcome, dict[str, bytes]]:
+    """The outcome with its big outputs replaced by their checksums, and those outputs."""
+    contents: dict[str, bytes] = {}
+    outputs = []
+    for output in outcome.outputs:
+        content = output.content
+        if isinstance(content, bytes) and len(content) > BIG:
+            checksum = hashlib.sha256(content).hexdigest()
+            contents[checksum] = content
+            output = replace(output, content=Blob(checksum, len(content)))
+        outputs.append(output)
+    return (replace(outcome, outputs=tuple(outputs)) if contents else outcome), contents

@@ -1,0 +1,715 @@
+"""The worker: joins, takes dispatches from its target's queue, runs them in its slots, and delivers what came of them.
+
+One loop (the main thread) owns all state. Around it, each in its own thread: the session with the orchestrator, the
+two waiting connections of the link to Redis, the slots, and the courier that brings big content to the orchestrator.
+They talk to the loop through its inbox only.
+
+The way of a dispatch here: claimed (moved into this machine's list) → opened and noted as seen (synced) → begun (the
+claim is given up and `started` said, in one step of the server) → run → result in the outbox (synced) → sent →
+acknowledged → out of the outbox.
+
+Trouble of any kind has one cure: drop the link, join again, send again whatever was not acknowledged, then say what
+there is (`Inventory`). Nothing new is claimed until the orchestrator has acknowledged that.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import queue
+import random
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import redis
+
+import swamp
+from swamp.broker.functions import Exchange
+from swamp.clock import iso, utc_now
+from swamp.data.record import Blob
+from swamp.errors import NotAllowed
+from swamp.models.invocation import Outcome
+from swamp.wire import messages
+from swamp.wire.codec import Malformed
+from swamp.wire.envelope import Box, Refused, machine_keys
+from swamp.wire.messages import (
+    UP,
+    Acknowledge,
+    Cancel,
+    Declined,
+    Dispatch,
+    Dropped,
+    Finished,
+    Heartbeat,
+    Hello,
+    Inventory,
+    OutputLines,
+    Refusal,
+    Rejoin,
+    Started,
+    UpBody,
+    Welcome,
+    dispatch_place,
+    pack_result,
+    pack_up,
+    result_place,
+    unpack_dispatch,
+    unpack_result,
+)
+from workers.contents import Contents
+from workers.identity import Identity
+from workers.link import Broken, Claimed, Link, Said
+from workers.outbox import Outbox
+from workers.seen import SeenList
+from workers.session import NotReached, Session, TurnedAway, join
+from workers.slots import Slots, StepEnded, StepSaid
+from workers.unacknowledged import Sent, Unacknowledged
+
+log = logging.getLogger("swamp.worker")
+
+#: Bytes said and not acknowledged above which no more live output is sent (the result has all of it), and no more
+#: work taken.
+UNACKNOWLEDGED_LIMIT = 8 << 20
+RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
+KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    url: str
+    token: str  #: the token's name
+    secret: bytes
+    slots: int
+    grace: float  #: seconds that running steps get after the first request to stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class _NotJoined:
+    error: TurnedAway
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionOver:
+    session: Session
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """The orchestrator has the big content of this result."""
+
+    dispatch: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Somebody asked for the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """There is more to do: come round at once."""
+
+
+_Item = (
+    _Joined | _NotJoined | _SessionOver | _Delivered | _Stop | _Again
+    | Claimed | Said | Broken | StepSaid | StepEnded
+)  # fmt: skip
+
+
+class Worker:
+    """`environment` is what steps see; `directory` where they run."""
+
+    def __init__(
+        self, options: WorkerOptions, identity: Identity, directory: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._options = options
+        self._identity = identity
+        self._epoch = identity.next_epoch()
+        self._seen = SeenList(identity.directory / "seen")
+        self._outbox = Outbox(identity.directory)
+        self._contents = Contents(identity.directory / "contents")
+        self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._slots = Slots(options.slots, directory, environment, self._inbox.put)
+        self._courier: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._sent = Unacknowledged()
+        # Per session:
+        self._session: Session | None = None
+        self._link: Link | None = None
+        self._up: Box | None = None
+        self._results: Box | None = None
+        self._target_box: Box | None = None
+        self._confirmed_at = 0  # the number whose acknowledgement lets us claim
+        self._confirmed = False
+        # Work under way:
+        self._opened: list[Dispatch] = []  # claimed, readable, noted as seen; to be begun
+        self._fetch: list[str] = []  # claimed while waiting; to be read
+        self._more = True  # the queue may hold more
+        self._say: list[UpBody] = []
+        self._to_send: dict[str, bytes] = {}  # results to be sent, by dispatch
+        self._ended: list[StepEnded] = []  # not in the outbox yet
+        self._never_started: set[str] = set()  # seen by this process, and known never to have been started
+        self._names: dict[str, str] = {}  # how people call the steps under way
+        # Life:
+        self._next_heartbeat = 0.0
+        self._stops = 0
+        self._deadline = float("inf")
+        self._rejoin = threading.Event()
+        self._failure: NotAllowed | None = None
+
+    # ------------------------------------------------------------------ from outside
+
+    def stop(self) -> None:
+        """Finish what runs and go; a second time: end what runs. May be called by a signal handler."""
+        self._inbox.put(_Stop())
+
+    def run(self) -> bool:
+        """Work until asked to stop; True if every step under way was finished. Raises `NotAllowed` when the
+        orchestrator turns this machine away."""
+        for dispatch, content in self._outbox.items():
+            self._names[dispatch] = dispatch
+            self._ready(dispatch, content)
+        threading.Thread(target=self._keep_joined, name="session", daemon=True).start()
+        threading.Thread(target=self._carry, name="courier", daemon=True).start()
+        while not self._done():
+            for item in self._wait():
+                self._take(item)
+            self._store_ended()
+            self._turn()
+        self._leave()
+        if self._failure is not None:
+            raise self._failure
+        return self._stops < 2 and not self._slots.running
+
+    # ------------------------------------------------------------------ the loop
+
+    def _wait(self) -> list[_Item]:
+        items: list[_Item] = []
+        now = time.monotonic()
+        until = min(self._next_heartbeat if self._link else now + 1, self._deadline)
+        if self._ended:
+            until = now + 1  # the disk was full
+        with suppress(queue.Empty):
+            items.append(self._inbox.get(timeout=max(0.0, until - now)))
+            while len(items) < 1000:
+                items.append(self._inbox.get_nowait())
+        return items
+
+    def _take(self, item: _Item) -> None:
+        match item:
+            case StepSaid():
+                self._step_said(item)
+            case StepEnded():
+                self._ended.append(item)
+            case Claimed() if item.link is self._link:
+                item.link.waiting = False
+                self._fetch.append(item.dispatch)
+                self._more = True
+            case Said() if item.link is self._link:
+                self._said(item)
+            case Broken() if item.link is self._link:
+                self._drop_link(f"Redis: {item.reason}")
+            case _Joined():
+                self._begin_session(item.session)
+            case _SessionOver() if item.session is self._session:
+                self._drop_link(item.reason)
+            case _NotJoined():
+                self._turned_away(item.error)
+            case _Delivered():
+                self._ready_to_send(item.dispatch)
+            case _Stop():
+                self._asked_to_stop()
+
+    def _turn(self) -> None:
+        """One round trip to Redis, if there is anything to say or to ask for."""
+        link = self._link
+        if link is None:
+            return
+        now = time.monotonic()
+        heartbeat = now >= self._next_heartbeat
+        if heartbeat:
+            self._next_heartbeat = now + self._welcome.heartbeat_seconds
+        claim = self._appetite() if self._more and not link.waiting else 0
+        begin = self._opened if self._confirmed and not self._stops else []
+        if heartbeat or claim or begin or self._say or self._to_send or self._fetch:
+            if begin:
+                self._opened = []
+            if not self._exchange(link, heartbeat, claim, begin):
+                return
+        if self._opened or self._say or self._to_send or (self._more and self._appetite()):
+            self._nudge()
+        elif self._appetite():
+            link.wait_for_work()
+
+    def _appetite(self) -> int:
+        """How many dispatches more could be begun at once."""
+        if not self._confirmed or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
+            return 0
+        return max(0, self._slots.count - len(self._slots.running) - len(self._opened) - len(self._fetch))
+
+    def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch]) -> bool:
+        """False if the link did not hold."""
+        request, beginning = self._request(heartbeat, claim, begin)
+        request.fetch, self._fetch = self._fetch, []
+        try:
+            answer = link.exchange(request)
+        except redis.RedisError as error:
+            # Whether these began is not known; that none was started is.
+            for number, dispatch in beginning:
+                self._keep(number, Dropped(dispatch.id))
+                self._never_started.add(dispatch.id)
+            self._drop_link(f"Redis: {error}")
+            return False
+        self._began(beginning, answer.begin)
+        for status in (*answer.say, *answer.finish, *answer.begin):
+            if isinstance(status, bytes):
+                self._drop_link(f"Redis: {status.decode(errors='replace')}")
+                return False
+        if claim:
+            self._more = len(answer.work) - len(request.fetch) == claim
+        self._open(answer.work)
+        return self._link is link
+
+    def _nudge(self) -> None:
+        """Come round at once."""
+        if self._inbox.empty():
+            self._inbox.put(_Again())
+
+    def _request(
+        self, heartbeat: bool, claim: int, begin: list[Dispatch]
+    ) -> tuple[Exchange, list[tuple[int, Dispatch]]]:
+        """Numbers follow the order in which the server says things: say, finish, begin."""
+        request = Exchange(claim=claim)
+        if heartbeat:
+            request.say.append(self._sealed(0, Heartbeat(len(self._slots.running), self._slots.count)))
+        say, self._say = self._say, []
+        for body in say:
+            request.say.append(self._keep(self._sent.next_number(), body).sealed)
+        to_send, self._to_send = self._to_send, {}
+        for finished, content in to_send.items():
+            sent = self._keep(self._sent.next_number(), Finished(finished), finished, content)
+            request.finish.append((finished, sent.result, sent.sealed))
+        beginning = []
+        now = iso(utc_now())
+        for dispatch in begin:
+            number = self._sent.next_number()
+            started = self._keep(number, Started(dispatch.id, now))
+            request.begin.append((dispatch.id, started.sealed, self._sealed(number, Dropped(dispatch.id))))
+            beginning.append((number, dispatch))
+        return request, beginning
+
+    def _began(self, beginning: list[tuple[int, Dispatch]], statuses: list[int | bytes]) -> None:
+        for (number, dispatch), status in zip(beginning, statuses, strict=True):
+            if status == 1:
+                self._slots.start(dispatch)
+            else:
+                self._keep(number, Dropped(dispatch.id))
+                self._never_started.add(dispatch.id)
+                log.info("step %s was taken back before it began", self._name(dispatch.id))
+
+    def _open(self, work: list[tuple[str, bytes]]) -> None:
+        """Read what was claimed, and note it as seen before anything else is done with it."""
+        readable = []
+        for dispatch_id, sealed in work:
+            if dispatch_id in self._slots.running or dispatch_id in self._outbox:
+                continue  # it was queued once more while we have it; what we say of it settles that
+            dispatch = self._read(dispatch_id, sealed)
+            if dispatch is not None:
+                readable.append(dispatch)
+        if not readable:
+            return
+        try:
+            new = self._seen.add([dispatch.id for dispatch in readable])
+        except OSError as error:
+            log.error("cannot note what was claimed: %s; it goes back", error)
+            self._drop_link("the cache directory cannot be written")
+            return
+        for dispatch in readable:
+            self._names[dispatch.id] = f"{dispatch.job}/{dispatch.step}"
+            if dispatch.id in new:
+                new.discard(dispatch.id)
+                self._opened.append(dispatch)
+                log.info(
+                    "step %s received: %s.%s of workflow %s",
+                    self._name(dispatch.id),
+                    dispatch.invocation.model_name,
+                    dispatch.invocation.method,
+                    dispatch.workflow,
+                )
+            else:
+                self._say.append(Declined(dispatch.id, "unstarted" if dispatch.id in self._never_started else "seen"))
+
+    def _read(self, dispatch_id: str, sealed: bytes) -> Dispatch | None:
+        if not sealed:
+            self._say.append(Declined(dispatch_id, "gone"))
+            return None
+        if self._target_box is None:
+            return None
+        try:
+            dispatch = unpack_dispatch(self._target_box.open(sealed, dispatch_place(dispatch_id)))
+        except (Refused, Malformed) as error:
+            log.warning("dispatch %s was refused: %s", dispatch_id, error)
+            self._say.append(Declined(dispatch_id, "unreadable"))
+            return None
+        if dispatch.id != dispatch_id or dispatch.target != self._welcome.target:
+            log.warning("dispatch %s was refused: it is meant for something else", dispatch_id)
+            self._say.append(Declined(dispatch_id, "foreign"))
+            return None
+        return dispatch
+
+    # ------------------------------------------------------------------ steps
+
+    def _step_said(self, said: StepSaid) -> None:
+        # What is not shown live is in the result all the same.
+        if said.dispatch in self._slots.running and self._sent.size < UNACKNOWLEDGED_LIMIT:
+            text = said.lines.decode("utf-8", "replace").removesuffix("\n")
+            self._say.append(OutputLines(said.dispatch, said.stream, text))
+
+    def _store_ended(self) -> None:
+        """Results go to the outbox, all that came in with one sync, before anything is told of them."""
+        if not self._ended:
+            return
+        packed = []
+        try:
+            for ended in self._ended:
+                self._contents.put(ended.contents)
+                packed.append((ended.dispatch.id, pack_result(self._as_told(ended))))
+            self._outbox.put_many(packed)
+        except OSError as error:
+            log.error("results cannot be stored: %s; they wait until there is room", error)
+            return
+        for ended, (dispatch, content) in zip(self._ended, packed, strict=True):
+            self._slots.ended(dispatch)
+            outcome = ended.outcome
+            log.info(
+                "step %s executed %s: %s in %dms",
+                self._name(dispatch),
+                ended.dispatch.invocation.model_name,
+                outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
+                outcome.duration_ms,
+            )
+            self._ready(dispatch, content)
+        self._ended = []
+
+    def _as_told(self, ended: StepEnded) -> Outcome:
+        """A step that we cut off ourselves was not canceled by anybody: to its run it failed."""
+        if self._stops and ended.outcome.status == "canceled":
+            return replace(ended.outcome, status="failed", error="the worker was stopped while the step ran")
+        return ended.outcome
+
+    def _ready(self, dispatch: str, content: bytes) -> None:
+        """A stored result: send it, after the big content that it speaks of."""
+        if _blobs_of(content):
+            self._courier.put(dispatch)
+        else:
+            self._to_send[dispatch] = content
+
+    def _ready_to_send(self, dispatch: str) -> None:
+        content = self._outbox.get(dispatch)
+        if content is not None:
+            self._to_send[dispatch] = content
+
+    def _carry(self) -> None:
+        """The courier's thread: bring big content to the orchestrator, however often it takes."""
+        while True:
+            dispatch = self._courier.get()
+            while (content := self._outbox.get(dispatch)) is not None:
+                session = self._session
+                try:
+                    if session is None:
+                        raise NotReached("no session")
+                    for checksum in _blobs_of(content):
+                        session.store(checksum, self._contents.get(checksum))
+                    self._inbox.put(_Delivered(dispatch))
+                    break
+                except NotReached:
+                    time.sleep(0.5)
+                except OSError as error:
+                    log.error("the content of a result is lost: %s", error)
+                    break
+
+    # ------------------------------------------------------------------ what the orchestrator says
+
+    def _said(self, said: Said) -> None:
+        body = said.down.body
+        if isinstance(body, Acknowledge):
+            if body.epoch == self._epoch:
+                self._acknowledged(body.number)
+        elif isinstance(body, Cancel):
+            log.info("step %s is canceled: %s", self._name(body.dispatch), body.reason)
+            self._slots.cancel(body.dispatch, body.reason, body.grace)
+
+    def _acknowledged(self, number: int) -> None:
+        delivered = []
+        for sent in self._sent.acknowledged(number):
+            if sent.dispatch:
+                delivered.append(sent.dispatch)
+                log.info("step %s: result returned", self._name(sent.dispatch))
+                self._names.pop(sent.dispatch, None)
+        if delivered:
+            self._outbox.remove(delivered)
+            if len(self._outbox) == 0:
+                self._contents.keep_only(set())
+        if not self._confirmed and number >= self._confirmed_at:
+            self._confirmed = True
+            self._more = True
+            log.info("enrolled as %s and waiting for work (target %s)", self._welcome.worker, self._welcome.target)
+
+    # ------------------------------------------------------------------ joining, and joining again
+
+    @property
+    def _welcome(self) -> Welcome:
+        if self._session is None:
+            raise RuntimeError("no session")
+        return self._session.welcome
+
+    def _keep_joined(self) -> None:
+        """The session's thread: always have one."""
+        wait, told = RETRY_FIRST, ""
+        while True:
+            try:
+                session = join(
+                    self._options.url, self._options.token, self._options.secret, self._identity, self._hello
+                )
+            except TurnedAway as refused:
+                self._inbox.put(_NotJoined(refused))
+                return
+            except NotAllowed as error:  # another orchestrator than the pinned one
+                self._inbox.put(_NotJoined(TurnedAway(Refusal("other_orchestrator", error.message))))
+                return
+            except NotReached as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("cannot join at %s: %s; trying again", self._options.url, told)
+                time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
+                wait = min(RETRY_LONGEST, wait * 2)
+                continue
+            wait, told = RETRY_FIRST, ""
+            self._rejoin.clear()
+            self._inbox.put(_Joined(session))
+            reason = self._attend(session)
+            if reason is None:
+                return
+            self._inbox.put(_SessionOver(session, reason))
+            time.sleep(RETRY_FIRST * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def _attend(self, session: Session) -> str | None:
+        """Listen until the session is over; why it is, or None if it was the last."""
+        try:
+            while True:
+                message = session.receive()
+                if isinstance(message, Rejoin):
+                    session.close()
+                    return "the orchestrator asks to join again"
+                if isinstance(message, Refusal):
+                    self._inbox.put(_NotJoined(TurnedAway(message)))
+                    return None
+        except NotReached as error:
+            return str(error) or "the session ended"
+
+    def _hello(self) -> Hello:
+        return Hello(
+            protocol=messages.PROTOCOL,
+            version=swamp.__version__,
+            epoch=self._epoch,
+            platform=f"{platform.system().lower()}/{platform.machine()}",
+            slots=self._slots.count,
+            clock=iso(utc_now()),
+        )
+
+    def _begin_session(self, session: Session) -> None:
+        first = self._up is None
+        self._session = session
+        welcome = session.welcome
+        pinned = self._identity.pinned
+        if pinned is None:
+            raise RuntimeError("joined without knowing the orchestrator")
+        keys = machine_keys(self._identity.private, pinned, self._identity.machine_id)
+        self._up, self._results = Box(keys.up), Box(keys.results)
+        self._target_box = Box(welcome.target_key)
+        try:
+            self._link = Link(self._identity.machine_id, welcome, Box(keys.down), self._inbox.put)
+        except redis.RedisError as error:
+            self._drop_link(f"Redis: {error}")
+            return
+        log.info(
+            "%s as %s (machine %s)", "joined" if first else "joined again", welcome.worker, self._identity.machine_id
+        )
+        self._acknowledged_before(welcome.applied)
+        if not self._send_again():
+            return
+        self._forget_claims()
+        self._confirmed = False
+        self._say.append(self._inventory())
+        # The inventory is the last of what is said in the next turn before results, so its number is known then.
+        self._confirmed_at = self._sent.last + len(self._say)
+        self._next_heartbeat = 0.0
+        self._nudge()
+
+    def _acknowledged_before(self, number: int) -> None:
+        self._confirmed_at, self._confirmed = 1 << 62, False
+        self._acknowledged(number)
+
+    def _send_again(self) -> bool:
+        """Everything unacknowledged, in its order. False if the link did not hold."""
+        if self._link is None:
+            return False
+        batch = Exchange()
+        try:
+            for sent in self._sent:
+                if bool(sent.dispatch) != bool(batch.finish) and (batch.finish or batch.say):
+                    self._link.exchange(batch)
+                    batch = Exchange()
+                if sent.dispatch:
+                    self._store_again(sent.dispatch)
+                    batch.finish.append((sent.dispatch, sent.result, sent.sealed))
+                else:
+                    batch.say.append(sent.sealed)
+            if batch.finish or batch.say:
+                self._link.exchange(batch)
+        except (redis.RedisError, NotReached, OSError) as error:
+            self._drop_link(str(error))
+            return False
+        return True
+
+    def _store_again(self, dispatch: str) -> None:
+        """The orchestrator may be the one that misses the content."""
+        content = self._outbox.get(dispatch)
+        if self._session is not None and content is not None:
+            for checksum in _blobs_of(content):
+                self._session.store(checksum, self._contents.get(checksum))
+
+    def _forget_claims(self) -> None:
+        """What was claimed and not begun goes back to the orchestrator, which has taken it back already."""
+        self._never_started.update(dispatch.id for dispatch in self._opened)
+        self._opened, self._fetch = [], []
+
+    def _inventory(self) -> Inventory:
+        return Inventory(
+            draining=self._stops > 0,
+            running=tuple(self._slots.running),
+            outbox=tuple(dispatch for dispatch, _ in self._outbox.items()),
+            dropped=tuple(sorted(self._never_started)),
+        )
+
+    def _drop_link(self, reason: str) -> None:
+        """Out of order: what is under way goes on, the way back is to join again."""
+        link, self._link = self._link, None
+        self._confirmed = False
+        if link is not None:
+            link.close()
+        if self._session is not None:
+            session, self._session = self._session, None
+            log.warning("the connection is lost: %s; joining again", reason)
+            threading.Thread(target=session.close, daemon=True).start()
+
+    # ------------------------------------------------------------------ the end
+
+    def _turned_away(self, error: TurnedAway) -> None:
+        refusal = error.refusal
+        self._failure = NotAllowed(
+            f"the orchestrator turned this machine away: {refusal.message}",
+            hint=_HINTS.get(refusal.code, "ask for a new token: swamp worker token create <name> --duration 1h"),
+            code=refusal.code,
+        )
+        self._cut("this machine may not work any more")
+
+    def _asked_to_stop(self) -> None:
+        self._stops += 1
+        if self._stops == 1:
+            running = len(self._slots.running)
+            self._deadline = time.monotonic() + self._options.grace
+            log.info(
+                "stopping: no new steps%s",
+                f"; waiting up to {self._options.grace:g}s for {running} running (Ctrl-C again ends them)"
+                if running
+                else "",
+            )
+            self._forget_claims()
+            self._say.append(self._inventory())
+            self._nudge()
+        else:
+            self._cut("the worker was stopped while the step ran")
+
+    def _cut(self, reason: str) -> None:
+        """End what runs, and do not wait for more than that."""
+        self._deadline = min(self._deadline, time.monotonic() + KILL_AFTER + 1)
+        self._cutting = True
+        for dispatch in list(self._slots.running):
+            self._slots.cancel(dispatch, reason, KILL_AFTER)
+
+    _cutting = False
+
+    def _done(self) -> bool:
+        now = time.monotonic()
+        if self._failure is not None:
+            return not self._slots.running or now >= self._deadline
+        if not self._stops:
+            return False
+        if not self._slots.running and not self._ended:
+            told = self._link is None or len(self._sent) == 0
+            if told and len(self._outbox) == 0:
+                return True
+        if now < self._deadline:
+            return False
+        if self._slots.running and not self._cutting:
+            log.warning("the grace time is over; ending %d steps", len(self._slots.running))
+            self._deadline = now + KILL_AFTER + 1
+            self._cut("the worker was stopped while the step ran")
+            return False
+        return True
+
+    def _leave(self) -> None:
+        if len(self._outbox):
+            log.warning(
+                "%d results are not delivered yet; %s",
+                len(self._outbox),
+                "they will be at the next start with this cache directory"
+                if self._identity.durable
+                else "they are lost, because there is no --cache-dir",
+            )
+        if self._link is not None:
+            self._link.close()
+        if self._session is not None:
+            self._session.close()
+        log.info("worker stopped")
+
+    # ------------------------------------------------------------------ small things
+
+    def _name(self, dispatch: str) -> str:
+        return self._names.get(dispatch, dispatch)
+
+    def _sealed(self, number: int, body: UpBody) -> bytes:
+        if self._up is None:
+            raise RuntimeError("nothing can be sealed before the first join")
+        return self._up.seal(pack_up(self._epoch, number, body), UP)
+
+    def _keep(self, number: int, body: UpBody, dispatch: str = "", content: bytes = b"") -> Sent:
+        result = b""
+        if dispatch and self._results is not None:
+            result = self._results.seal(content, result_place(dispatch))
+        sent = Sent(number, body, self._sealed(number, body), dispatch, result)
+        self._sent.keep(sent)
+        return sent
+
+
+_HINTS = {
+    "already_bound": "each machine needs a token of its own, or a fleet token (--max-enrollments); "
+    "a machine keeps its identity in --cache-dir",
+    "protocol": "install the same version of Swamp on both sides",
+    "other_orchestrator": "to join another orchestrator, use another --cache-dir",
+}
+
+
+def _blobs_of(content: bytes) -> list[str]:
+    """The checksums of the big content that a packed result speaks of."""
+    return [output.content.checksum for output in unpack_result(content).outputs if isinstance(output.content, Blob)]
