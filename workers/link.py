@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 import redis
 
@@ -20,7 +21,7 @@ from swamp.wire.envelope import Box, Refused
 from swamp.wire.messages import DOWN, Down, Welcome, unpack_down
 
 #: Seconds that a connection waits before it looks whether the link is still wanted.
-WAIT = 5.0
+WAIT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,10 @@ class Link:
             self._armed.acquire()
             dispatch: bytes | None = None
             while not self._over and dispatch is None:
-                dispatch = client.blmove(
+                moved = client.blmove(
                     keyspace.queue(self._target), keyspace.claimed(self._machine), WAIT, "LEFT", "RIGHT"
                 )
+                dispatch = cast("bytes | None", moved)
             if self._over:
                 return
             if dispatch is not None:
@@ -123,9 +125,12 @@ class Link:
 
     def _listen(self) -> None:
         client = self._clients[2]
-        key, last, heard = keyspace.down(self._machine), "0-0", 0
+        key, last, heard = keyspace.down(self._machine), b"0-0", 0
         while not self._over:
-            reply = client.xread({key: last}, count=500, block=int(WAIT * 1000))
+            reply = cast(
+                "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]] | None",
+                client.xread({key: last}, count=500, block=WAIT * 1000),
+            )
             for _, entries in reply or ():
                 for stream_id, fields in entries:
                     last = stream_id

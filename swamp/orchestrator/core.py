@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -96,7 +96,7 @@ class Core:
         self.incarnation = 0
         self._notify = notify
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
-        self._now = lambda: iso(utc_now())
+        self._now: Callable[[], str] = lambda: iso(utc_now())
         self.engine = Engine(repo.blobs, self._now, owner="serve")
         self.ledger = Ledger(self.engine)
         self.members = self.ledger.members
@@ -640,7 +640,7 @@ class Core:
                 self.transport.mirror(shown)
         self.transport.disconnect()
 
-    def _redis_may_fail(self) -> suppress:
+    def _redis_may_fail(self) -> AbstractContextManager[None]:
         """For what is made again anyway when Redis is back."""
         return suppress(redis.RedisError)
 

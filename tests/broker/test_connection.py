@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -51,7 +52,7 @@ def test_a_blocking_read_outlasts_the_timeout_of_other_commands(
 ) -> None:
     monkeypatch.setattr(connection, "REPLY_TIMEOUT", 0.05)
     waiting = connect(url, username="swamp-orchestrator", password="all", blocking=True)
-    assert waiting.blmove("rq:queue:a", "rq:queue:b", 1) is None  # type: ignore[arg-type]
+    assert waiting.blmove("rq:queue:a", "rq:queue:b", 1) is None
     impatient = connect(url, username="swamp-orchestrator", password="all")
     with pytest.raises(redis.TimeoutError):
         impatient.blmove("rq:queue:a", "rq:queue:b", 1)
@@ -90,7 +91,7 @@ def test_a_command_is_sent_once_even_if_the_connection_breaks() -> None:
 
 def test_the_next_command_after_an_outage_connects_anew(full: redis.Redis, url: str) -> None:
     client = connect(url, username="swamp-orchestrator", password="all")
-    full.client_kill_filter(_id=client.client_id())
+    full.client_kill_filter(_id=str(client.client_id()))
     with pytest.raises(redis.ConnectionError):
         client.ping()
     assert client.ping()
@@ -146,7 +147,7 @@ def test_a_server_that_throws_keys_away_is_refused(full: redis.Redis, url: str) 
 )
 def test_a_server_that_cannot_keep_the_promises_is_refused(facts: dict[str, str], complaint: str) -> None:
     class Described(redis.Redis):
-        def info(self, *_sections: str, **_options: object) -> dict[str, str]:
+        def info(self, section: str | None = None, *args: str, **kwargs: Any) -> dict[str, Any]:
             return facts
 
     with pytest.raises(Invalid, match=complaint):
