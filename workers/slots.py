@@ -39,11 +39,13 @@ class Slots:
     def __init__(
         self,
         count: int,
+        machine: str,
         directory: Path,
         environment: Mapping[str, str],
         tell: Callable[[StepSaid | StepEnded], None],
     ) -> None:
         self.count = count
+        self._machine = machine
         self._directory = directory
         self._environment = environment
         self._tell = tell
@@ -79,7 +81,7 @@ class Slots:
             def emit(stream: str, lines: bytes, of: str = dispatch.id) -> None:
                 self._tell(StepSaid(of, stream, lines))
 
-            surroundings = Surroundings(self._directory, self._environment, emit, cancellation)
+            surroundings = Surroundings(self._directory, self._environment, emit, cancellation, self._machine)
             outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, utc_now))
             self._tell(StepEnded(dispatch, outcome, contents))
 

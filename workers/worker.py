@@ -139,7 +139,7 @@ class Worker:
         self._outbox = Outbox(identity.directory)
         self._contents = Contents(identity.directory / "contents")
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._slots = Slots(options.slots, directory, environment, self._inbox.put)
+        self._slots = Slots(options.slots, identity.machine_id, directory, environment, self._inbox.put)
         self._courier: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._sent = Unacknowledged()
         # Per session:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from swamp.clock import iso
-from swamp.models import shell
+from swamp.models import probe, shell
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.surroundings import Cancellation, Ending, Surroundings
 
@@ -16,6 +16,7 @@ __all__ = ["Cancellation", "Surroundings", "invoke"]
 #: (model type, method) -> the function that does it.
 _RUNNERS: Mapping[tuple[str, str], Callable[[Invocation, Surroundings, str], Ending]] = {
     ("command/shell", "execute"): shell.execute,
+    ("swamp/probe", "echo"): probe.echo,
 }
 
 

@@ -78,6 +78,7 @@ class Surroundings:
     #: part of one longer than 64 KiB, come without. While it blocks, the output, time limit and cancellation wait.
     emit: Callable[[str, bytes], None]
     cancellation: Cancellation  #: the caller keeps it, to ask for the end, and closes it afterwards
+    machine: str = ""  #: the id of the machine; empty beside the engine
 
 
 @dataclass(frozen=True)

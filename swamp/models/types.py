@@ -121,7 +121,7 @@ def find_type(name: str) -> ModelType:
 @cache
 def types() -> Mapping[str, ModelType]:
     """All types by name."""
-    return {known.name: known for known in (_SHELL,)}
+    return {known.name: known for known in (_SHELL, _PROBE)}
 
 
 _SHELL = ModelType(
@@ -148,6 +148,27 @@ _SHELL = ModelType(
                 ),
                 OutputSpec(
                     "log", "file", "text/plain", "The exact bytes of both streams, under [stdout] and [stderr]."
+                ),
+            ),
+        ),
+    ),
+)
+
+_PROBE = ModelType(
+    name="swamp/probe",
+    version="2026.01.01.1",
+    description="Answers from inside the worker, without a process: to measure, and to check a fleet.",
+    methods=(
+        Method(
+            name="echo",
+            description="Give the message back.",
+            arguments=(Argument("message", "string", True, "What to give back."),),
+            outputs=(
+                OutputSpec(
+                    "result",
+                    "resource",
+                    "application/json",
+                    "message, machine (its id; empty beside the engine), startedAt, answeredAt.",
                 ),
             ),
         ),
