@@ -33,6 +33,8 @@ from swamp.clock import iso, utc_now
 from swamp.data.record import Blob
 from swamp.errors import NotAllowed
 from swamp.models.invocation import Outcome
+from swamp.models.invoke import INSTANT
+from swamp.pace import Pace
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, Refused, machine_keys
@@ -75,6 +77,9 @@ log = logging.getLogger("swamp.worker")
 #: work taken.
 UNACKNOWLEDGED_LIMIT = 8 << 20
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
+#: Milliseconds below which steps count as short: then work is claimed ahead. (Claimed ahead of a long step, work
+#: would wait here while another machine of the target is idle.)
+SHORT_MS = 20.0
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
 
 
@@ -160,6 +165,8 @@ class Worker:
         self._never_started: set[str] = set()  # seen by this process, and known never to have been started
         self._names: dict[str, str] = {}  # how people call the steps under way
         # Life:
+        self._pace = Pace(log)
+        self._recent_ms = float("inf")  # how long steps took lately; none has run yet
         self._next_heartbeat = 0.0
         self._stops = 0
         self._deadline = float("inf")
@@ -239,22 +246,33 @@ class Worker:
         if heartbeat:
             self._next_heartbeat = now + self._welcome.heartbeat_seconds
         claim = self._appetite() if self._more and not link.waiting else 0
-        begin = self._opened if self._confirmed and not self._stops else []
-        if heartbeat or claim or begin or self._say or self._to_send or self._fetch:
-            if begin:
-                self._opened = []
-            if not self._exchange(link, heartbeat, claim, begin):
-                return
-        if self._opened or self._say or self._to_send or (self._more and self._appetite()):
+        begin: list[Dispatch] = []
+        if self._confirmed and not self._stops:
+            free = self._slots.count - len(self._slots.running)
+            begin, self._opened = self._opened[:free], self._opened[free:]
+        if (heartbeat or claim or begin or self._say or self._to_send or self._fetch) and not self._exchange(
+            link, heartbeat, claim, begin
+        ):
+            return
+        if (
+            self._ended
+            or self._say
+            or self._to_send
+            or self._fetch
+            or (self._more and self._appetite())
+            or (self._opened and len(self._slots.running) < self._slots.count)
+        ):
             self._nudge()
-        elif self._appetite():
+        elif not self._more and self._appetite():
             link.wait_for_work()
 
     def _appetite(self) -> int:
-        """How many dispatches more could be begun at once."""
+        """How many dispatches more to take: as many as could begin at once, and while steps are short as many again,
+        so that one round trip brings results, begins what is there and fetches what comes next."""
         if not self._confirmed or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
             return 0
-        return max(0, self._slots.count - len(self._slots.running) - len(self._opened) - len(self._fetch))
+        ahead = self._slots.count if self._recent_ms < SHORT_MS else 0
+        return max(0, self._slots.count + ahead - len(self._slots.running) - len(self._opened) - len(self._fetch))
 
     def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch]) -> bool:
         """False if the link did not hold."""
@@ -309,7 +327,9 @@ class Worker:
 
     def _began(self, beginning: list[tuple[int, Dispatch]], statuses: list[int | bytes]) -> None:
         for (number, dispatch), status in zip(beginning, statuses, strict=True):
-            if status == 1:
+            if status == 1 and (dispatch.invocation.model_type, dispatch.invocation.method) in INSTANT:
+                self._ended.append(self._slots.answer(dispatch))
+            elif status == 1:
                 self._slots.start(dispatch)
             else:
                 self._keep(number, Dropped(dispatch.id))
@@ -338,7 +358,7 @@ class Worker:
             if dispatch.id in new:
                 new.discard(dispatch.id)
                 self._opened.append(dispatch)
-                log.info(
+                self._pace.info(
                     "step %s received: %s.%s of workflow %s",
                     self._name(dispatch.id),
                     dispatch.invocation.model_name,
@@ -390,7 +410,8 @@ class Worker:
         for ended, (dispatch, content) in zip(self._ended, packed, strict=True):
             self._slots.ended(dispatch)
             outcome = ended.outcome
-            log.info(
+            self._recent_ms = _moved(self._recent_ms, outcome.duration_ms)
+            self._pace.info(
                 "step %s executed %s: %s in %dms",
                 self._name(dispatch),
                 ended.dispatch.invocation.model_name,
@@ -453,7 +474,7 @@ class Worker:
         for sent in self._sent.acknowledged(number):
             if sent.dispatch:
                 delivered.append(sent.dispatch)
-                log.info("step %s: result returned", self._name(sent.dispatch))
+                self._pace.info("step %s: result returned", self._name(sent.dispatch))
                 self._names.pop(sent.dispatch, None)
         if delivered:
             self._outbox.remove(delivered)
@@ -708,6 +729,11 @@ _HINTS = {
     "protocol": "install the same version of Swamp on both sides",
     "other_orchestrator": "to join another orchestrator, use another --cache-dir",
 }
+
+
+def _moved(average: float, value: float) -> float:
+    """A moving average that the first value sets and long steps move at once."""
+    return max(value, value if average == float("inf") else average + (value - average) / 8)
 
 
 def _blobs_of(content: bytes) -> list[str]:

@@ -19,6 +19,9 @@ _RUNNERS: Mapping[tuple[str, str], Callable[[Invocation, Surroundings, str], End
     ("swamp/probe", "echo"): probe.echo,
 }
 
+#: Methods that answer at once, from memory: not worth a thread of their own.
+INSTANT = frozenset({("swamp/probe", "echo")})
+
 
 def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], datetime]) -> Outcome:
     """Run the method to its end, or until `surroundings.cancellation` ends it, and say what came of it.

@@ -36,6 +36,7 @@ from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member, Session
 from swamp.orchestrator.transport import Transport, call_tuple
+from swamp.pace import Pace
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Machine
@@ -100,7 +101,8 @@ class Core:
         self.engine = Engine(repo.blobs, self._now, owner="serve")
         self.ledger = Ledger(self.engine)
         self.members = self.ledger.members
-        self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob)
+        self._pace = Pace(log)
+        self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace)
         self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
@@ -264,18 +266,20 @@ class Core:
             if live is not None:
                 name = self.ledger.step_name(live)
                 if connected:
-                    log.info("step %s matched target %s (workers connected: %d)", name, row.target, connected)
+                    self._pace.info("step %s matched target %s (workers connected: %d)", name, row.target, connected)
                 else:
-                    log.warning("step %s matched target %s, which has no worker connected: it waits", name, row.target)
+                    self._pace.info(
+                        "step %s matched target %s, which has no worker connected: it waits", name, row.target
+                    )
         self.ledger.added.clear()
         self.ledger.begun.clear()
         self.ledger.over.clear()
         for start in saved.local:
-            log.info("step %s/%s started here", start.job, start.step)
+            self._pace.info("step %s/%s started here", start.job, start.step)
             self._steps.start(start)
         for event in saved.events:
             if event["kind"] == "step-finished" and event["status"] == "skipped":
-                log.info("step %s/%s was skipped", event["job"], event["step"])
+                self._pace.info("step %s/%s was skipped", event["job"], event["step"])
         for run_id, status in saved.ended:
             log.info("run %s finished: %s", run_id, status)
         if saved.events:
@@ -389,7 +393,7 @@ class Core:
                     batch = lives[first : first + 1000]
                     self.transport.push(target, [self._job(live, box) for live in batch], front=front)
             for live in chosen:
-                log.info("step %s dispatched to %s as %s", self.ledger.step_name(live), target, live.id)
+                self._pace.info("step %s dispatched to %s as %s", self.ledger.step_name(live), target, live.id)
 
     def _job(self, live: Live, box: Box) -> Job:
         run = self.engine.runs[live.run_id]

@@ -20,6 +20,7 @@ from swamp.models.invocation import Outcome
 from swamp.orchestrator.leases import heard
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member
+from swamp.pace import Pace
 from swamp.tokens import store as tokens
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Refused
@@ -66,12 +67,14 @@ class Intake:
         now: Callable[[], str],
         monotonic: Callable[[], float],
         blob_exists: Callable[[str], bool],
+        pace: Pace,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._now = now
         self._monotonic = monotonic
         self._blob_exists = blob_exists
+        self._pace = pace
         self.replies: list[tuple[Member, DownBody]] = []
         self.leaving: list[Member] = []  #: whose claims are to be taken back
         self.refused = 0  #: messages that were not sealed by the machine they came from
@@ -167,7 +170,7 @@ class Intake:
             return
         self._ledger.began(live, member, epoch, body.at)
         self._engine.started(live.run_id, live.position, member.machine, member.worker)
-        log.info("step %s started on worker %s", self._ledger.step_name(live), member.worker)
+        self._pace.info("step %s started on worker %s", self._ledger.step_name(live), member.worker)
 
     def _result(self, member: Member, dispatch: str, message: Message) -> Outcome | None:
         """The result that came with a `finished`; None where it, or content that it speaks of, is not there (yet)."""
@@ -195,7 +198,7 @@ class Intake:
         if not live.begun:
             self._engine.started(live.run_id, live.position, member.machine, member.worker)
         self._engine.finished(live.run_id, live.position, outcome, member.machine)
-        log.info(
+        self._pace.info(
             "step %s finished on worker %s: %s in %dms",
             self._ledger.step_name(live),
             member.worker,
