@@ -33,7 +33,6 @@ from swamp.clock import iso, utc_now
 from swamp.data.record import Blob
 from swamp.errors import NotAllowed
 from swamp.models.invocation import Outcome
-from swamp.models.invoke import INSTANT
 from swamp.pace import Pace
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
@@ -62,6 +61,7 @@ from swamp.wire.messages import (
     unpack_dispatch,
     unpack_result,
 )
+from workers.appetite import is_instant, moved, to_begin, to_claim
 from workers.contents import Contents
 from workers.identity import Identity
 from workers.link import Broken, Claimed, Link, Said
@@ -77,9 +77,6 @@ log = logging.getLogger("swamp.worker")
 #: work taken.
 UNACKNOWLEDGED_LIMIT = 8 << 20
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
-#: Milliseconds below which steps count as short: then work is claimed ahead. (Claimed ahead of a long step, work
-#: would wait here while another machine of the target is idle.)
-SHORT_MS = 20.0
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
 
 
@@ -248,31 +245,24 @@ class Worker:
         claim = self._appetite() if self._more and not link.waiting else 0
         begin: list[Dispatch] = []
         if self._confirmed and not self._stops:
-            free = self._slots.count - len(self._slots.running)
-            begin, self._opened = self._opened[:free], self._opened[free:]
+            begin, self._opened = to_begin(self._opened, self._slots.count, len(self._slots.running))
         if (heartbeat or claim or begin or self._say or self._to_send or self._fetch) and not self._exchange(
             link, heartbeat, claim, begin
         ):
             return
-        if (
-            self._ended
-            or self._say
-            or self._to_send
-            or self._fetch
-            or (self._more and self._appetite())
-            or (self._opened and len(self._slots.running) < self._slots.count)
-        ):
+        can_begin = self._opened and self._confirmed and len(self._slots.running) < self._slots.count
+        can_claim = self._more and self._appetite()
+        if self._ended or self._say or self._to_send or self._fetch or can_begin or can_claim:
             self._nudge()
         elif not self._more and self._appetite():
             link.wait_for_work()
 
     def _appetite(self) -> int:
-        """How many dispatches more to take: as many as could begin at once, and while steps are short as many again,
-        so that one round trip brings results, begins what is there and fetches what comes next."""
+        """How many dispatches more to take now."""
         if not self._confirmed or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
             return 0
-        ahead = self._slots.count if self._recent_ms < SHORT_MS else 0
-        return max(0, self._slots.count + ahead - len(self._slots.running) - len(self._opened) - len(self._fetch))
+        waiting = len(self._opened) + len(self._fetch)
+        return to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
 
     def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch]) -> bool:
         """False if the link did not hold."""
@@ -327,7 +317,7 @@ class Worker:
 
     def _began(self, beginning: list[tuple[int, Dispatch]], statuses: list[int | bytes]) -> None:
         for (number, dispatch), status in zip(beginning, statuses, strict=True):
-            if status == 1 and (dispatch.invocation.model_type, dispatch.invocation.method) in INSTANT:
+            if status == 1 and is_instant(dispatch):
                 self._ended.append(self._slots.answer(dispatch))
             elif status == 1:
                 self._slots.start(dispatch)
@@ -410,7 +400,7 @@ class Worker:
         for ended, (dispatch, content) in zip(self._ended, packed, strict=True):
             self._slots.ended(dispatch)
             outcome = ended.outcome
-            self._recent_ms = _moved(self._recent_ms, outcome.duration_ms)
+            self._recent_ms = moved(self._recent_ms, outcome.duration_ms)
             self._pace.info(
                 "step %s executed %s: %s in %dms",
                 self._name(dispatch),
@@ -729,11 +719,6 @@ _HINTS = {
     "protocol": "install the same version of Swamp on both sides",
     "other_orchestrator": "to join another orchestrator, use another --cache-dir",
 }
-
-
-def _moved(average: float, value: float) -> float:
-    """A moving average that the first value sets and long steps move at once."""
-    return max(value, value if average == float("inf") else average + (value - average) / 8)
 
 
 def _blobs_of(content: bytes) -> list[str]:
