@@ -15,6 +15,7 @@ there is (`Inventory`). Nothing new is claimed until the orchestrator has acknow
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import queue
 import random
@@ -535,6 +536,9 @@ class Worker:
             platform=f"{platform.system().lower()}/{platform.machine()}",
             slots=self._slots.count,
             clock=iso(utc_now()),
+            host=platform.node(),
+            pid=os.getpid(),
+            python=platform.python_version(),
         )
 
     def _begin_session(self, session: Session) -> None:

@@ -9,6 +9,8 @@
 
 local KEPT = 1000            -- finished and failed jobs kept per target, for RQ's tools
 local FAR = 31536000         -- seconds: RQ's tools move what has "expired" when they look; nothing of ours does
+local STEP = 0.000001        -- seconds: what is recorded together keeps its order
+local MARGIN = 10            -- seconds that a worker's hash outlives its name in the lists of workers
 local COLLECT_BYTES = 16777216
 
 local function key(machine, name) return 'swamp:m:' .. machine .. ':' .. name end
@@ -170,14 +172,17 @@ end
 -- now, at   the present: ISO text, seconds
 -- records   in order:
 --   {"started", target, dispatch, execution, worker, started at}
---   {"ended", target, dispatch, execution, worker, started at or "", ended at, "finished" | "failed" | "canceled", error}
---   {"worker", name, target, seconds to live, {field, value, ...}}
+--   {"ended", target, dispatch, execution, worker, started at or "", ended at, "finished" | "failed" | "canceled",
+--    why it failed as RQ packs it, or "", seconds that it ran}
+--   {"worker", name, target, seconds to live, {field, value, ...}}: without fields for one that is known already
 --   {"left", name, target}
 local function mirror(_, args)
   local request = cmsgpack.unpack(args[1])
   local now, at = request.now, request.at
 
   local function started(target, id, execution, worker, started_at)
+    -- What else is written of a job that a tool has deleted would be a job that no tool can read.
+    if redis.call('EXISTS', 'rq:job:' .. id) == 0 then return end
     local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', started_at, 'last_heartbeat', now,
       'worker_name', worker)
@@ -190,27 +195,34 @@ local function mirror(_, args)
     redis.call('HSET', current, 'current_job', id, 'state', 'busy')
   end
 
-  local function ended(target, id, execution, worker, started_at, ended_at, state, error)
+  local function ended(order, target, id, execution, worker, started_at, ended_at, state, failure, seconds)
     local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
     redis.call('ZREM', 'rq:wip:' .. target, running)
     redis.call('DEL', 'rq:executions:' .. id, 'rq:execution:' .. running)
-    if redis.call('EXISTS', 'rq:job:' .. id) == 0 then return end
-    redis.call('HDEL', 'rq:job:' .. id, 'swamp')
-    redis.call('HSET', 'rq:job:' .. id, 'status', state, 'ended_at', ended_at, 'worker_name', worker)
-    if started_at ~= '' then redis.call('HSET', 'rq:job:' .. id, 'started_at', started_at) end
-    if error ~= '' then redis.call('HSET', 'rq:job:' .. id, 'exc_info', error) end
-    local registry = 'rq:' .. state .. ':' .. target
-    redis.call('ZADD', registry, at + FAR, id)
-    local excess = redis.call('ZCARD', registry) - KEPT
-    if excess > 0 then
-      local oldest = redis.call('ZPOPMIN', registry, excess)
-      for i = 1, #oldest, 2 do redis.call('DEL', 'rq:job:' .. oldest[i]) end
+    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+      redis.call('HDEL', 'rq:job:' .. id, 'swamp')
+      redis.call('HSET', 'rq:job:' .. id, 'status', state, 'ended_at', ended_at, 'worker_name', worker)
+      if started_at ~= '' then redis.call('HSET', 'rq:job:' .. id, 'started_at', started_at) end
+      local result = {'worker_name', worker, 'execution_id', execution}
+      if state == 'finished' then
+        redis.call('XADD', 'rq:results:' .. id, '*', 'type', '1', unpack(result))
+      elseif state == 'failed' then
+        redis.call('XADD', 'rq:results:' .. id, '*', 'type', '2', 'exc_string', failure, unpack(result))
+      end
+      local registry = 'rq:' .. state .. ':' .. target
+      redis.call('ZADD', registry, at + FAR + order * STEP, id)
+      local excess = redis.call('ZCARD', registry) - KEPT
+      if excess > 0 then
+        local oldest = redis.call('ZPOPMIN', registry, excess)
+        for i = 1, #oldest, 2 do redis.call('DEL', 'rq:job:' .. oldest[i], 'rq:results:' .. oldest[i]) end
+      end
     end
     if worker ~= '' and redis.call('EXISTS', current) == 1 then
       redis.call('SREM', current .. ':executions', running)
       if state ~= 'canceled' then
         redis.call('HINCRBY', current, state == 'finished' and 'successful_job_count' or 'failed_job_count', 1)
       end
+      redis.call('HINCRBYFLOAT', current, 'total_working_time', seconds)
       local other = redis.call('SRANDMEMBER', current .. ':executions')
       if other then
         redis.call('HSET', current, 'current_job', string.match(other, '^(.*):'))
@@ -221,18 +233,33 @@ local function mirror(_, args)
     end
   end
 
-  for _, r in ipairs(request.records) do
+  -- A reader without the right to write stumbles over the name of a worker whose hash is gone, because RQ's classes
+  -- then tidy up. So names go before what they name: with every showing, and all together when nobody shows any more.
+  local function tidy(names, ttl)
+    for _, name in ipairs(redis.call('SMEMBERS', names)) do
+      if redis.call('EXISTS', name) == 0 then redis.call('SREM', names, name) end
+    end
+    redis.call('EXPIRE', names, ttl)
+  end
+
+  local shown = {}
+  for order, r in ipairs(request.records) do
     if r[1] == 'started' then
       started(r[2], r[3], r[4], r[5], r[6])
     elseif r[1] == 'ended' then
-      ended(r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9])
+      ended(order, r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10])
     elseif r[1] == 'worker' then
-      local name, target = 'rq:worker:' .. r[2], r[3]
-      redis.call('HSET', name, 'last_heartbeat', now, 'queues', target, unpack(r[5]))
-      redis.call('EXPIRE', name, r[4])
-      redis.call('EXPIRE', name .. ':executions', r[4])
+      local name, target, fields = 'rq:worker:' .. r[2], r[3], r[5]
+      redis.call('HSET', name, 'last_heartbeat', now, 'queues', target)
+      for i = 1, #fields, 2 do
+        redis.call(fields[i] == 'birth' and 'HSETNX' or 'HSET', name, fields[i], fields[i + 1])
+      end
+      redis.call('EXPIRE', name, r[4] + MARGIN)
+      redis.call('EXPIRE', name .. ':executions', r[4] + MARGIN)
+      redis.call('SADD', 'rq:queues', 'rq:queue:' .. target)
       redis.call('SADD', 'rq:workers', name)
       redis.call('SADD', 'rq:workers:' .. target, name)
+      shown['rq:workers'], shown['rq:workers:' .. target] = r[4], r[4]
     elseif r[1] == 'left' then
       local name = 'rq:worker:' .. r[2]
       redis.call('SREM', 'rq:workers', name)
@@ -240,6 +267,7 @@ local function mirror(_, args)
       redis.call('DEL', name, name .. ':executions')
     end
   end
+  for names, ttl in pairs(shown) do tidy(names, ttl) end
   return #request.records
 end
 

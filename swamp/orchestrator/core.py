@@ -36,6 +36,7 @@ from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member, Session
 from swamp.orchestrator.transport import Transport, call_tuple
+from swamp.orchestrator.mirror import worker_fields
 from swamp.pace import Pace
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
@@ -433,7 +434,7 @@ class Core:
         shown: list[tuple[object, ...]] = []
         for member in self.members.values():
             if member.connected and (everyone or not member.shown):
-                fields = [] if member.shown else self._worker_fields(member)
+                fields = [] if member.shown else worker_fields(member, self._now())
                 shown.append(("worker", member.worker, member.target, WORKER_TTL, fields))
                 member.shown = True
             elif member.shown and not member.connected:
@@ -445,14 +446,6 @@ class Core:
             for first in range(0, len(stamped) + 1, 1000):
                 self.transport.mirror([*(shown if first == 0 else []), *stamped[first : first + 1000]])
             records.clear()
-
-    def _worker_fields(self, member: Member) -> list[str]:
-        state = "busy" if member.running else "idle"
-        return [
-            "birth", self._now(), "state", state, "pid", "0", "hostname", member.machine, "ip_address", "",
-            "version", "", "python_version", "", "shutdown_requested_date", "",
-            "successful_job_count", "0", "failed_job_count", "0", "total_working_time", "0",
-        ]  # fmt: skip
 
     # ------------------------------------------------------------------ machines
 

@@ -24,7 +24,7 @@ from swamp.errors import SwampError
 from swamp.orchestrator import admission
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.leases import HEARTBEAT
-from swamp.orchestrator.members import Member
+from swamp.orchestrator.members import Member, Process
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Token, parse
 from swamp.vaults.catalog import open_vault
@@ -67,6 +67,11 @@ class WorkerSession:
         while (message := await self._outbox.get()) is not None:
             await self._websocket.send_bytes(self._noise.encrypt(messages.pack_session(message)))
         await self._websocket.close()
+
+    @property
+    def address(self) -> str:
+        """Where the worker's end of the connection is."""
+        return self._websocket.client.host if self._websocket.client is not None else ""
 
     async def receive(self) -> SessionMessage:
         return messages.unpack_session(self._noise.decrypt(await self._websocket.receive_bytes()))
@@ -206,6 +211,7 @@ class Enrollment:
                     f"machine {machine_id} has joined from a newer start; its cache directory may have been copied",
                 )
             member.platform, member.slots = hello.platform, hello.slots
+            member.process = Process(hello.host, session.address, hello.pid, hello.version, hello.python)
             return _Joined(member, self._welcome(member, token, hello, password), decision.new_binding)
 
         def after(outcome: _Joined | Refusal) -> _Joined | Refusal:

@@ -20,6 +20,7 @@ from swamp.models.invocation import Outcome
 from swamp.orchestrator.leases import heard
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member
+from swamp.orchestrator.mirror import failure
 from swamp.pace import Pace
 from swamp.tokens import store as tokens
 from swamp.wire.codec import Malformed
@@ -205,7 +206,14 @@ class Intake:
             outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
             outcome.duration_ms,
         )
-        self._ledger.ended(live, "finished", outcome.status, worker=member.worker, error=outcome.error)
+        self._ledger.ended(
+            live,
+            "finished",
+            outcome.status,
+            worker=member.worker,
+            error=failure(outcome.error, live.run_id) if outcome.error is not None else None,
+            duration_ms=outcome.duration_ms,
+        )
 
     def _declined(self, member: Member, body: Declined) -> None:
         live = self._ledger.live.get(body.dispatch)

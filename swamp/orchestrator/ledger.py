@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from swamp.data.journal import DispatchRow
 from swamp.models.invocation import Invocation
 from swamp.orchestrator.members import Lane, Live, Member
+from swamp.orchestrator.mirror import packed_text
 from swamp.workflows.engine import Engine, Start
 
 #: Dispatches of one target that lie in Redis at once.
@@ -47,14 +48,18 @@ class Ledger:
         lane.pushed = max(0, lane.pushed - 1)
         self.records.append(("started", live.target, live.id, f"a{live.attempt}", member.worker, at))
 
-    def ended(self, live: Live, state: str, outcome: str | None, *, worker: str, error: str | None) -> None:
-        """`state`: `finished`, `superseded` or `lost`; `outcome` is the result's status, if there was one."""
+    def ended(
+        self, live: Live, state: str, outcome: str | None, *, worker: str, error: str | None, duration_ms: int = 0
+    ) -> None:
+        """`state`: `finished`, `superseded` or `lost`; `outcome` is the result's status, if there was one. `error` is
+        for everybody who may read Redis."""
         del self.live[live.id]
         self.by_step.pop((live.run_id, live.position), None)
         if live.begun:
             member = self.members.get(live.machine)
             if member is not None:
                 member.running.discard(live.id)
+                worker = member.worker
         else:
             lane = self.lane(live.target)
             lane.pushed = max(0, lane.pushed - 1)
@@ -63,8 +68,10 @@ class Ledger:
         shown = {"succeeded": "finished", "canceled": "canceled"}.get(outcome or "", "failed")
         if state == "superseded":
             shown = "canceled"
+        reason = packed_text(error) if error and shown == "failed" else ""
+        took = f"{duration_ms / 1000:.3f}"
         self.records.append(
-            ("ended", live.target, live.id, f"a{live.attempt}", worker, live.started_at, "", shown, error or "")
+            ("ended", live.target, live.id, f"a{live.attempt}", worker, live.started_at, "", shown, reason, took)
         )
 
     def push_again(self, live: Live) -> None:

@@ -23,6 +23,17 @@ class Session(Protocol):
 
 
 @dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process at a worker's end of a session, as it says and as its connection shows."""
+
+    host: str = ""
+    address: str = ""
+    pid: int = 0
+    version: str = ""
+    python: str = ""
+
+
 class Member:
     """A machine that joined with a live token since this orchestrator started, or whose messages may still come."""
 
@@ -42,6 +53,7 @@ class Member:
     session: Session | None = None
     connected: bool = False  #: joined, heard of, not gone
     draining: bool = False  #: takes nothing more
+    process: Process = Process()  #: of the newest session
     shown: bool = False  #: registered in RQ's bookkeeping
     rejoin_asked: bool = False
     running: set[str] = field(default_factory=set)  #: dispatches begun and not ended

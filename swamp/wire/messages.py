@@ -401,6 +401,9 @@ class Hello:
     platform: str  #: e.g. `linux/x86_64`
     slots: int
     clock: str  #: its time, ISO 8601
+    host: str  #: the machine's own name
+    pid: int
+    python: str  #: its version
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,6 +470,9 @@ def pack_session(message: SessionMessage) -> bytes:
                     "platform": message.platform,
                     "slots": message.slots,
                     "clock": message.clock,
+                    "host": message.host,
+                    "pid": message.pid,
+                    "python": message.python,
                 }
             )
         case Welcome():
@@ -507,6 +513,9 @@ def unpack_session(data: bytes) -> SessionMessage:
             platform=_take(message, "platform", str),
             slots=_take(message, "slots", int),
             clock=_take(message, "clock", str),
+            host=_take(message, "host", str),
+            pid=_take(message, "pid", int),
+            python=_take(message, "python", str),
         )
     if kind == "welcome":
         return Welcome(
