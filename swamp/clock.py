@@ -18,7 +18,9 @@ def utc_now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """`2026-06-15T11:34:58.961Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def from_iso(text: str) -> datetime:

@@ -182,7 +182,7 @@ class Worker:
         orchestrator turns this machine away."""
         for dispatch, content in self._outbox.items():
             self._names[dispatch] = dispatch
-            self._ready(dispatch, content)
+            self._ready(dispatch, content, big=bool(_blobs_of(content)))
         threading.Thread(target=self._keep_joined, name="session", daemon=True).start()
         threading.Thread(target=self._carry, name="courier", daemon=True).start()
         while not self._done():
@@ -409,7 +409,7 @@ class Worker:
                 outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
                 outcome.duration_ms,
             )
-            self._ready(dispatch, content)
+            self._ready(dispatch, content, big=bool(ended.contents))
         self._ended = []
 
     def _as_told(self, ended: StepEnded) -> Outcome:
@@ -418,9 +418,9 @@ class Worker:
             return replace(ended.outcome, status="failed", error="the worker was stopped while the step ran")
         return ended.outcome
 
-    def _ready(self, dispatch: str, content: bytes) -> None:
+    def _ready(self, dispatch: str, content: bytes, *, big: bool) -> None:
         """A stored result: send it, after the big content that it speaks of."""
-        if _blobs_of(content):
+        if big:
             self._courier.put(dispatch)
         else:
             self._to_send[dispatch] = content

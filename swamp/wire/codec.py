@@ -20,6 +20,9 @@ MAX_LENGTH = 1 << 20  # items of one array or map
 _Container: TypeAlias = "dict[Any, Any] | list[Any] | tuple[Any, ...]"
 _CONTAINERS = (dict, list, tuple)
 
+#: Every byte that does not open an array or a map: fixmap 80-8f, fixarray 90-9f, array 16 and 32, map 16 and 32.
+_NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
+
 
 class Malformed(Invalid):
     """A value that has no form on the wire, or bytes that are no such form."""
@@ -28,10 +31,12 @@ class Malformed(Invalid):
 
 
 def pack(value: object, *, limit: int = MAX_SIZE) -> bytes:
-    """The bytes of `value`. Raises `Malformed` for whatever `unpack` would refuse to read back."""
+    """The bytes of `value`, whose maps must have text for keys. Raises `Malformed` for whatever else `unpack` would
+    refuse to read back."""
     try:
-        _check(value)
         packed: bytes = msgpack.packb(value)
+        if _may_be_deep(packed):
+            _check(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise Malformed(f"a value cannot be written as a message: {error}") from error
     if len(packed) > limit:
@@ -54,16 +59,28 @@ def unpack(data: bytes, *, limit: int = MAX_SIZE) -> object:
             max_map_len=length,
             max_ext_len=0,
         )
-        _check(value)
-    except (ValueError, TypeError, MemoryError, RecursionError, msgpack.UnpackException) as error:
+        if _may_be_deep(data):
+            _check(value)
+    except (ValueError, TypeError, MemoryError, msgpack.UnpackException) as error:
         raise Malformed(f"a message cannot be read: {error or type(error).__name__}") from error
     return value
+
+
+def _may_be_deep(packed: bytes) -> bool:
+    """Whether there are enough bytes that could open an array or map for it to be deeper or longer than allowed.
+
+    Looking costs a small part of what walking through the value does, and nearly every message passes.
+    """
+    return len(packed) > MAX_LENGTH or len(packed.translate(None, _NO_CONTAINER)) > MAX_DEPTH
 
 
 def _distinct(pairs: list[tuple[object, object]]) -> dict[object, object]:
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
         raise ValueError("a key appears twice in a map")
+    for key in mapping:
+        if key.__class__ is not str:
+            raise ValueError("a key of a map is no text")
     return mapping
 
 

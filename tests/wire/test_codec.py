@@ -91,7 +91,7 @@ def test_a_map_with_a_key_twice_or_a_key_that_is_no_text_is_refused() -> None:
 
 
 def test_what_has_no_form_is_refused_before_it_is_sent() -> None:
-    for value in (2**64, {1: 2}, object(), {"a": {1, 2}}, "\ud800"):
+    for value in (2**64, object(), {"a": {1, 2}}, "\ud800"):
         with pytest.raises(Malformed):
             pack(value)
 
