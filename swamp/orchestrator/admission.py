@@ -5,7 +5,7 @@ The caller asks and binds in one write transaction, or two machines could share 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,6 +69,11 @@ def decide(
             f"this machine is bound to token '{elsewhere.name}'; give this worker a --cache-dir of its own",
         )
     return Admit(_worker_name(token, bindings, machine_id), new_binding=True)
+
+
+def expired(memberships: Iterable[tuple[str, datetime]], now: datetime) -> set[str]:
+    """The tokens among (token, moment of its expiry) whose time is over: their machines have to go."""
+    return {name for name, expires_at in memberships if now >= expires_at}
 
 
 def _worker_name(token: Token, bindings: Sequence[Machine], machine_id: str) -> str:

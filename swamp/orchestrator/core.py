@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import redis
@@ -30,17 +31,17 @@ from swamp.data.blobs import blob_path
 from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.models.environment import step_environment
-from swamp.orchestrator import leases
+from swamp.orchestrator import admission, leases
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member, Session
-from swamp.orchestrator.transport import Transport, call_tuple
 from swamp.orchestrator.mirror import worker_fields
+from swamp.orchestrator.transport import Transport, call_tuple
 from swamp.pace import Pace
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Machine
+from swamp.tokens.token import Machine, is_live
 from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
     DOWN,
@@ -202,8 +203,9 @@ class Core:
                     for request in requests:
                         results.append((request, *self._try(tx, request)))
                     for machine, messages in incoming:
-                        member = self.members[machine]
-                        taken.append((member, self._intake.apply(tx, member, messages)))
+                        member = self.members.get(machine)
+                        if member is not None:  # a request may have put it out just now
+                            taken.append((member, self._intake.apply(tx, member, messages)))
                     self._requeue_taken_back()
                     saved = self._save(tx)
             except BaseException as error:
@@ -216,6 +218,7 @@ class Core:
             self._follow(saved)
         self._tell_redis(taken)
         self._resolve(results)
+        self._look_at_tokens()
         for member in self.members.values():
             if member.rejoin_asked:
                 member.rejoin_asked = False
@@ -449,7 +452,7 @@ class Core:
 
     # ------------------------------------------------------------------ machines
 
-    def add_member(self, machine: Machine, password_hash: str | None) -> Member:
+    def add_member(self, machine: Machine, password_hash: str | None, expires_at: datetime) -> Member:
         """Take a bound machine into memory; inside or outside a transaction."""
         member = self.members.get(machine.id)
         if member is None or member.target != machine.token:
@@ -462,6 +465,7 @@ class Core:
                 down=Box(keys.down),
                 results=Box(keys.results),
                 lease=leases.Lease(time.monotonic()),
+                expires_at=expires_at,
                 epoch=machine.epoch,
                 number=machine.sequence,
                 platform=machine.platform,
@@ -469,6 +473,7 @@ class Core:
                 last_seen_at=iso(machine.last_seen_at) if machine.last_seen_at else None,
             )
             self.members[machine.id] = member
+        member.expires_at = expires_at  # the same token may have been made anew
         if password_hash is not None:
             self._password_hashes[machine.id] = password_hash
         return member
@@ -566,6 +571,13 @@ class Core:
                     live = self.ledger.live[dispatch]
                     self._give_up(live, f"worker '{member.worker}' was lost while the step ran, and did not come back")
 
+    def _look_at_tokens(self) -> None:
+        """Put out the machines whose token's time is over; what that does to runs is stored by the next cycle."""
+        memberships = ((member.target, member.expires_at) for member in self.members.values())
+        for name in sorted(admission.expired(memberships, utc_now())):
+            self.put_out(name, Refusal("expired", f"token '{name}' has expired"))
+            self._inbox.put(None)
+
     def _give_up(self, live: Live, error: str) -> None:
         self.engine.given_up(live.run_id, live.position, "failed", error)
         log.warning("step %s failed: %s", self.ledger.step_name(live), error)
@@ -580,12 +592,12 @@ class Core:
         known = tokens.tokens(tx)
         self._targets = {token.name for token in known}
         sessions = {machine: member.session for machine, member in self.members.items()}
-        live_names = {token.name for token in known if token.revoked_at is None and now < token.expires_at}
+        expiry = {token.name: token.expires_at for token in known if is_live(token, now)}
         self.members.clear()
         for machine in tokens.machines(tx):
-            if machine.token not in live_names:
+            if machine.token not in expiry:
                 continue
-            member = self.add_member(machine, machine.redis_password_hash)
+            member = self.add_member(machine, machine.redis_password_hash, expiry[machine.token])
             member.session = sessions.get(machine.id)
             member.connected = member.session is not None
         self.engine.load(tx)

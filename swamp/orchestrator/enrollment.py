@@ -204,7 +204,7 @@ class Enrollment:
             machine = tokens.machine(tx, machine_id)
             if machine is None or token is None:
                 raise SwampError(f"machine {machine_id} was bound and is not on record")
-            member = core.add_member(machine, digest)
+            member = core.add_member(machine, digest, token.expires_at)
             if hello.epoch < member.epoch:
                 return Refusal(
                     "already_bound",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from swamp.orchestrator.leases import Lease
@@ -22,7 +23,6 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(slots=True)
 @dataclass(frozen=True, slots=True)
 class Process:
     """The process at a worker's end of a session, as it says and as its connection shows."""
@@ -34,6 +34,7 @@ class Process:
     python: str = ""
 
 
+@dataclass(slots=True)
 class Member:
     """A machine that joined with a live token since this orchestrator started, or whose messages may still come."""
 
@@ -44,6 +45,7 @@ class Member:
     down: Box
     results: Box
     lease: Lease
+    expires_at: datetime  #: when its token's time is over
     epoch: int = 0  #: of the last message applied
     number: int = 0  #: its number
     down_number: int = 0  #: of the last message sent down
@@ -51,9 +53,9 @@ class Member:
     slots: int = 0
     last_seen_at: str | None = None
     session: Session | None = None
+    process: Process = Process()  #: of the newest session
     connected: bool = False  #: joined, heard of, not gone
     draining: bool = False  #: takes nothing more
-    process: Process = Process()  #: of the newest session
     shown: bool = False  #: registered in RQ's bookkeeping
     rejoin_asked: bool = False
     running: set[str] = field(default_factory=set)  #: dispatches begun and not ended

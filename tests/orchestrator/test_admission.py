@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from swamp.orchestrator.admission import Admit, Refuse, decide
+from swamp.orchestrator.admission import Admit, Refuse, decide, expired
 from swamp.tokens.token import Machine, Token
 
 NOW = datetime(2026, 6, 15, 10, 0, tzinfo=UTC)
@@ -102,3 +102,10 @@ def test_a_machine_cannot_leave_a_live_token_and_so_make_room_on_it():
 @pytest.mark.parametrize("elsewhere", [token("other", revoked=True), token("other", over=True)])
 def test_a_machine_moves_from_a_token_that_is_over(elsewhere):
     assert decide(token(), [], FIRST, KEY, NOW, elsewhere=elsewhere) == Admit("build-node", new_binding=True)
+
+
+def test_a_membership_is_over_at_the_very_moment_its_token_expires():
+    second = timedelta(seconds=1)
+    memberships = [("over", NOW - second), ("now", NOW), ("now", NOW), ("not-yet", NOW + second)]
+    assert expired(memberships, NOW) == {"over", "now"}
+    assert expired([], NOW) == set()
