@@ -283,7 +283,8 @@ class Run:
         endings: list[tuple[int, str, str | None, int | None, Sequence[Mapping[str, object]]]] = []
         for dependent in self._job_dependents[index]:
             self._job_waits[dependent] -= 1
-            if self._job_waits[dependent] or self._canceling:
+            # Without steps left it was canceled before it began.
+            if self._job_waits[dependent] or self._job_left[dependent] == 0 or self._canceling:
                 continue
             waiting = self.plan.jobs[dependent]
             if all(self._job_status[on] in CONDITIONS[condition] for on, condition in waiting.depends_on):
