@@ -6,12 +6,13 @@ import fcntl
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from swamp.errors import Invalid, SwampError
+from swamp.names import can_be_a_name, listed
 from swamp.yamlnode import Node
 
 PLACEHOLDER_ID = "<generated-uuid>"  #: how people and documentation write "Swamp makes the id"
@@ -79,7 +80,20 @@ def read(path: Path, source: str) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Invalid(f"{source} is not UTF-8 text (byte {error.start})") from error
+        raise not_text(source, error) from error
+
+
+def not_text(source: str, error: UnicodeDecodeError) -> Invalid:
+    """The error for a definition that is not UTF-8; the caller raises it."""
+    return Invalid(f"{source} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8")
+
+
+def missing_hint(what: str, word: str, known: Sequence[str], create: str) -> str | None:
+    """What to type when there is no definition called `word`: one of those that there are, or what creates it."""
+    lines = [listed(what, known)] if known else []
+    if can_be_a_name(word) and not is_id(word):
+        lines.append(f"create it with: {create} {word}")
+    return "\n".join(lines) or None
 
 
 @contextmanager

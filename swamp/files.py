@@ -62,7 +62,11 @@ def _temporary(path: Path, content: bytes, mode: int) -> Iterator[Path]:
     """A synced file with `content` beside `path`, gone afterwards."""
     temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
     # Born without rights for others: content must not be readable between creation and chmod.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        error.filename = str(path)  # nobody has ever heard of the temporary file
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from swamp.errors import Invalid
 
 NAME_LENGTH = 64
+LISTED = 20  #: how many names a hint shows
 TARGET_LENGTH = 63  #: with it, `rq:queue:<target>` and `swamp-…` names stay inside what every tool shows on a line
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -22,7 +23,7 @@ def check_name(text: str, what: str) -> str:
 
     Raises `Invalid` otherwise.
     """
-    if len(text) <= NAME_LENGTH and _NAME.fullmatch(text):
+    if can_be_a_name(text):
         return text
     raise Invalid(
         f"'{text}' cannot be the name of a {what}",
@@ -68,6 +69,17 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was probably meant to be; None when none is close."""
     close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return close[0] if close else None
+
+
+def listed(what: str, known: Sequence[str]) -> str:
+    """`models: a, b, c`, for a hint: all of them, or the first ones of many."""
+    more = f", and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return f"{what}: {', '.join(known[:LISTED])}{more}"
+
+
+def can_be_a_name(text: str) -> bool:
+    """Whether `check_name` accepts it."""
+    return len(text) <= NAME_LENGTH and _NAME.fullmatch(text) is not None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

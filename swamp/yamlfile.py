@@ -40,10 +40,17 @@ def load(text: str, source: str) -> Node:
         return _Composer(source).compose(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise Invalid(f"{source}{line}: this is not YAML: {error.problem or error.context}") from error
+        # The end of the text stands on a line that no editor shows.
+        line = f":{min(mark.line + 1, max(1, len(text.splitlines())))}" if mark else ""
+        raise Invalid(
+            f"{source}{line}: this is not YAML: {error.problem or error.context}",
+            hint="look at this line and the one before: indentation, brackets and quotes",
+        ) from error
     except (yaml.YAMLError, UnicodeError) as error:
-        raise Invalid(f"{source}: this is not YAML: it holds a character that text cannot hold") from error
+        raise Invalid(
+            f"{source}: this is not YAML: it holds a character that text cannot hold",
+            hint="remove control characters from it",
+        ) from error
 
 
 def dump(value: object) -> str:
@@ -87,7 +94,7 @@ class _Composer:
             elif isinstance(event, yaml.DocumentStartEvent) and self._root is not None:
                 raise self._fail(line, "a second document begins here", "keep one document a file")
         if self._root is None or self._root.value is None:
-            raise Invalid(f"{self._source} is empty")
+            raise Invalid(f"{self._source} is empty", hint="write a definition into it, or remove it")
         return self._root
 
     def _fail(self, line: int, message: str, hint: str | None = None) -> Invalid:
@@ -129,7 +136,7 @@ class _Composer:
         if self._is_key_next():
             raise self._fail(line, "a list or a mapping cannot be a key", "quote it if it is meant as text")
         if len(self._stack) == DEPTH:
-            raise self._fail(line, f"lists and mappings are nested more than {DEPTH} deep")
+            raise self._fail(line, f"lists and mappings are nested more than {DEPTH} deep", "write it flatter")
         self._written += 1
         if isinstance(event, yaml.MappingStartEvent):
             self._stack.append(_Open(Node({}, self._source, line, {}), event.anchor))
@@ -143,7 +150,9 @@ class _Composer:
 
     def _alias(self, event: yaml.AliasEvent, line: int) -> None:
         if event.anchor not in self._anchors:
-            raise self._fail(line, f"the alias '*{event.anchor}' stands for nothing that ended before it")
+            raise self._fail(
+                line, f"the alias '*{event.anchor}' stands for nothing that ended before it", "write the value out"
+            )
         if self._is_key_next():
             raise self._fail(line, "an alias cannot be a key", "write the key out")
         self._place(self._anchors[event.anchor], None)

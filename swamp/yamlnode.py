@@ -104,7 +104,8 @@ def check_keys(node: Node, valid: Collection[str], where: str, *, required: Coll
             )
     for key in required:
         if key not in entries:
-            raise node.fail(f"{where} has no '{key}'", f"add a line: {key}: …")
+            value = "a UUID; uuidgen prints one" if key == "id" else "…"
+            raise node.fail(f"{where} has no '{key}'", f"add a line: {key}: {value}")
     return entries
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from swamp.cli.context import Context
 from swamp.definitions import Check
-from swamp.errors import Failed
+from swamp.errors import Failed, Invalid, SwampError
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,13 @@ class Examined:
             "validations": [check.as_dict() for check in self.checks],
             "passed": self.passed,
         }
+
+
+def as_problem(error: SwampError | OSError) -> SwampError:
+    """A file that cannot even be read is one more finding; the other files are still looked at."""
+    if isinstance(error, SwampError):
+        return error
+    return Invalid(f"the file cannot be read: {error.strerror}", hint="run this as a user who may read it")
 
 
 def show(ctx: Context, what: str, examined: Sequence[Examined], *, one: bool) -> None:
@@ -57,5 +64,5 @@ def _show_one(ctx: Context, definition: Examined) -> None:
         ctx.out(f"  {'✓' if check.passed else '✗'} {check.name}")
         if check.problem is not None:
             ctx.out(f"    {check.problem.message}")
-            if check.problem.hint:
-                ctx.out(f"    {check.problem.hint}")
+            for line in (check.problem.hint or "").splitlines():
+                ctx.out(f"    {line}")

@@ -21,24 +21,31 @@ class Entry(NamedTuple):
 
 class Group(NamedTuple):
     help: str
-    example: str
+    examples: Sequence[str]
 
 
 GROUPS: Mapping[Words, Group] = {
-    (): Group("Run the steps of a workflow on other machines and keep what they produced.", "swamp repo init"),
-    ("repo",): Group("Create a repository.", "swamp repo init"),
-    ("vault",): Group("Keep secrets.", "swamp vault create local_encryption sandbox-vault"),
-    ("worker",): Group("Let machines join, and see them.", "swamp worker list"),
-    ("worker", "token"): Group(
-        "Mint, list and revoke enrollment tokens.", "swamp worker token create build-node --duration 1h"
+    (): Group(
+        "Run the steps of a workflow on other machines and keep what they produced.",
+        [
+            "swamp repo init",
+            "swamp workflow run remote-demo",
+            "swamp worker token create --help     # every command explains itself",
+        ],
     ),
-    ("model",): Group("Describe what can be done.", "swamp model validate"),
-    ("model", "type"): Group("See which model types exist.", "swamp model type describe command/shell"),
-    ("model", "method"): Group("Run one method of a model.", "swamp model method run remote-echo execute"),
-    ("workflow",): Group("Describe in what order it is done, and run it.", "swamp workflow run remote-demo"),
-    ("workflow", "history"): Group("Look at past runs.", "swamp workflow history search"),
-    ("data",): Group("Ask for what the steps produced.", "swamp data query 'modelName == \"remote-echo\"'"),
-    ("redis",): Group("Connect monitoring tools.", "swamp redis url"),
+    ("repo",): Group("Create a repository.", ["swamp repo init"]),
+    ("vault",): Group("Keep secrets.", ["swamp vault create local_encryption sandbox-vault"]),
+    ("worker",): Group("Let machines join, and see them.", ["swamp worker list"]),
+    ("worker", "token"): Group(
+        "Mint, list and revoke enrollment tokens.", ["swamp worker token create build-node --duration 1h"]
+    ),
+    ("model",): Group("Describe what can be done, and do it here.", ["swamp model validate"]),
+    ("model", "type"): Group("See which model types exist.", ["swamp model type describe command/shell"]),
+    ("model", "method"): Group("Run one method of a model.", ["swamp model method run remote-echo execute"]),
+    ("workflow",): Group("Describe in what order it is done, and run it.", ["swamp workflow run remote-demo"]),
+    ("workflow", "history"): Group("Look at past runs.", ["swamp workflow history search"]),
+    ("data",): Group("Ask for what the steps produced.", ["swamp data query 'modelName == \"remote-echo\"'"]),
+    ("redis",): Group("Connect monitoring tools.", ["rq info -u $(swamp redis url)"]),
 }
 
 COMMANDS: Mapping[Words, Entry] = {
@@ -103,7 +110,7 @@ def unknown_command_hint(path: Words, typed: Sequence[str]) -> str:
         return f"type: {here} --help\n{listing}"
     if typed[0] == "version":
         return f"type: swamp --version\n{listing}"
-    meant = _near(path, typed) or _elsewhere(typed)
+    meant = _near(path, typed) or _elsewhere(path, typed)
     return f"did you mean: {' '.join(('swamp', *meant))}\n{listing}" if meant else listing
 
 
@@ -115,11 +122,27 @@ def _near(path: Words, typed: Sequence[str]) -> Words:
     return (_near((*path, near), typed[1:]) or (*path, near)) if near else ()
 
 
-def _elsewhere(typed: Sequence[str]) -> Words:
-    """The command or group that ends in the typed words, under any other: `token list` is under `worker`."""
+def _elsewhere(path: Words, typed: Sequence[str]) -> Words:
+    """The command or group below `path` or, typed at the top, below any other, that ends in the typed words.
+
+    `token list` is under `worker`; `worker create` lacks a word; but `vault get` is not meant to be `model get`.
+    """
     every = {words[:length]: None for words in COMMANDS for length in range(1, len(words) + 1)}
+    inside = [words for words in every if words[: len(path)] == path]
     for length in (2, 1):
-        for words in every:
+        for words in inside:
             if words[-length:] == tuple(typed[:length]):
                 return words
     return ()
+
+
+def words_typed(arguments: Sequence[str]) -> Words:
+    """The words at the beginning of a command line that name a command or a group."""
+    words: Words = ()
+    for argument in arguments:
+        if argument.startswith("-"):
+            continue
+        if (*words, argument) not in COMMANDS and (*words, argument) not in GROUPS:
+            break
+        words = (*words, argument)
+    return words

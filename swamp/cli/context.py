@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ from click.core import ParameterSource
 
 from swamp import settings
 from swamp.clock import utc_now
-from swamp.errors import Failed, Usage
+from swamp.errors import Failed, NotFound, Usage
 from swamp.repo import Repo
 
 P = ParamSpec("P")
@@ -39,7 +40,9 @@ class Context:
     @cached_property
     def repo(self) -> Repo:
         """The repository of this command. Raises `NotFound` when there is none."""
-        return Repo.find(self.repo_dir, Path.cwd())
+        if self.repo_dir is not None and self.repo_dir.is_absolute():
+            return Repo.find(self.repo_dir, self.repo_dir)
+        return Repo.find(self.repo_dir, working_directory())
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -114,20 +117,53 @@ class Context:
             raise Usage(f"there is no terminal to ask on: {question}", hint=hint)
 
 
+def working_directory() -> Path:
+    """Where the command was typed. Raises `NotFound` when somebody has removed that directory."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise NotFound(
+            "the current directory does not exist any more", hint="type: cd <a directory that exists>"
+        ) from None
+
+
+class PathThatSaysSomething(click.Path):
+    """A path that is not empty: `--repo-dir "$UNSET"` must not mean the current directory."""
+
+    def convert(
+        self, value: str | PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | PathLike[str]:
+        if value == "":
+            self.fail("it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def swamp_options(function: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
     """Give a command the options that every command has, and the `Context` as its first argument."""
+    return options_with("Answer with one JSON document.")(function)
 
+
+def options_with(json_help: str) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
+    """`swamp_options` for a command whose `--json` means something else than one document at its end."""
+
+    def decorate(function: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
+        return _with_options(function, json_help)
+
+    return decorate
+
+
+def _with_options(function: Callable[Concatenate[Context, P], R], json_help: str) -> Callable[P, R]:
     @click.option(
         "--json",
         is_flag=True,
         envvar="SWAMP_JSON",
         expose_value=False,
         callback=_keep_json,
-        help="Answer with one JSON document.",
+        help=json_help,
     )
     @click.option(
         "--repo-dir",
-        type=click.Path(path_type=Path),
+        type=PathThatSaysSomething(path_type=Path),
         metavar="DIR",
         envvar="SWAMP_REPO_DIR",
         expose_value=False,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +18,26 @@ from typing import NoReturn
 import click
 
 import swamp
-from swamp.cli.commands import COMMANDS, GROUPS, Words, below, children, unknown_command_hint
+from swamp.cli.commands import COMMANDS, GROUPS, Words, below, children, unknown_command_hint, words_typed
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.errors import Interrupted, SwampError, Usage
+from swamp.errors import Interrupted, NotAllowed, SwampError, Usage
 
 BROKEN_PIPE = 141
 """Exit code when the reader of stdout went away (`swamp … | head`): what a shell shows for SIGPIPE."""
+
+LONGEST_MESSAGE = 2_000  #: characters of a message that are shown; it may repeat what was typed, however long
+
+_SYSTEM_HINTS: Mapping[int, str] = {
+    errno.EACCES: "run this as the user who owns it, or change its permissions",
+    errno.EPERM: "run this as the user who owns it, or change its permissions",
+    errno.ENOSPC: "make room on that disk, then repeat the command",
+    errno.EDQUOT: "make room within your quota, then repeat the command",
+    errno.EROFS: "that place cannot be written to; choose another one",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "check the path: it is a directory",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then repeat the command",
+}
 
 
 def main() -> NoReturn:
@@ -44,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException as error:
-        return _report(error, context, as_json=context.json or context.settings.json or _asks_for_json(arguments))
+        as_json = context.json or context.settings.json or _asks_for_json(arguments)
+        return _report(error, context, arguments, as_json=as_json)
     return status
 
 
@@ -76,7 +93,7 @@ class CommandGroup(click.Group):
             path[-1] if path else "swamp",
             cls=cls,
             help=GROUPS[path].help,
-            epilog=examples(GROUPS[path].example),
+            epilog=examples(*GROUPS[path].examples),
             invoke_without_command=True,
             context_settings={"help_option_names": ["-h", "--help"]},
         )(function)
@@ -131,22 +148,19 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
     return "--json" in arguments[:end]
 
 
-def _report(error: BaseException, context: Context, *, as_json: bool) -> int:
+def _report(error: BaseException, context: Context, arguments: Sequence[str], *, as_json: bool) -> int:
     """Tell of `error` on stderr; the exit code."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
         _give_stdout_up()
         return BROKEN_PIPE
     if context.settings.debug and not isinstance(error, SwampError | click.ClickException):
         traceback.print_exception(error)
-    known = _as_swamp_error(error)
+    known = _as_swamp_error(error, arguments)
     try:
         sys.stdout.flush()
     except OSError:
         _give_stdout_up()
-    if as_json:
-        text = json.dumps(known.as_dict(), ensure_ascii=False)
-    else:
-        text = "\n".join([f"Error: {known.message}", *(f"  {line}" for line in (known.hint or "").splitlines())])
+    text = json.dumps(known.as_dict(), ensure_ascii=False) if as_json else _readable(known)
     if isinstance(error, KeyboardInterrupt) and sys.stderr.isatty():
         text = f"\n{text}"  # the terminal shows ^C without ending the line
     with suppress(OSError):
@@ -155,17 +169,30 @@ def _report(error: BaseException, context: Context, *, as_json: bool) -> int:
     return known.exit_code
 
 
-def _as_swamp_error(error: BaseException) -> SwampError:
+def _readable(error: SwampError) -> str:
+    """The error for people. What it repeats, of a file or of what was typed, must not act on the terminal."""
+    from swamp.output.text import harmless
+
+    message = error.message
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[: LONGEST_MESSAGE // 2]} … {message[-LONGEST_MESSAGE // 2 :]}"
+    return "\n".join(
+        [f"Error: {harmless(message)}", *(f"  {harmless(line)}" for line in (error.hint or "").split("\n"))]
+    ).rstrip()
+
+
+def _as_swamp_error(error: BaseException, arguments: Sequence[str]) -> SwampError:
     match error:
         case SwampError():
             return error
         case click.ClickException():
-            return _usage(error)
+            return _usage(error, arguments)
         case KeyboardInterrupt() | click.Abort() | EOFError():
             return Interrupted("interrupted")
         case OSError() if error.strerror:
             about = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
-            return SwampError(about, code="system")
+            kind = NotAllowed if isinstance(error, PermissionError) else SwampError
+            return kind(about, hint=_SYSTEM_HINTS.get(error.errno or 0), code="system")
         case _:
             return SwampError(
                 f"internal error: {type(error).__name__} at {_place(error)}",
@@ -174,9 +201,9 @@ def _as_swamp_error(error: BaseException) -> SwampError:
             )
 
 
-def _usage(error: click.ClickException) -> Usage:
+def _usage(error: click.ClickException, arguments: Sequence[str]) -> Usage:
     """A wrong command line in Swamp's words: what is wrong, how the command is written."""
-    message = " ".join(error.format_message().split()).removesuffix(".")
+    message = _said_plainly(" ".join(error.format_message().split()).removesuffix("."))
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     hint: list[str] = []
     if isinstance(error, click.NoSuchOption):
@@ -186,7 +213,17 @@ def _usage(error: click.ClickException) -> Usage:
     if ctx is not None:
         usage = " ".join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])
         hint += [f"usage: {usage}", f"more: {ctx.command_path} --help"]
+    else:  # click does not say which command's option lacks its value
+        hint.append(f"more: {' '.join(('swamp', *words_typed(arguments)))} --help")
     return Usage(message[:1].lower() + message[1:], hint="\n".join(hint) or None)
+
+
+def _said_plainly(message: str) -> str:
+    """click's words for a number that is none or out of range, in words that need no mathematics."""
+    message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
+    message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
+    message = re.sub(r"is not in the range (\S+)<=x<=(\S+)$", r"is not a number from \1 to \2", message)
+    return re.sub(r"is not in the range x>=(\S+)$", r"is less than \1", message)
 
 
 def _place(error: BaseException) -> str:

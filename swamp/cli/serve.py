@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, options_with
 
 
 @click.command(
@@ -30,7 +30,7 @@ from swamp.cli.context import Context, examples, swamp_options
     envvar="SWAMP_REDIS_URL",
     help="The Redis server to use (default: an embedded one, started and stopped with the orchestrator).",
 )
-@swamp_options
+@options_with("Write the log as JSON, one object a line.")
 def command(ctx: Context, host: str, port: int, redis_url: str | None) -> None:
     """Run the orchestrator of this repository.
 

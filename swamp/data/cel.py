@@ -82,6 +82,8 @@ class Expression:
 
 def compile_expression(source: str, what: str) -> Expression:
     """Check an expression; `what` names it in errors. Raises `Invalid`, listing the fields for an unknown one."""
+    if not source.strip():
+        raise Invalid(f"the {what} is empty", hint=_EXAMPLES[what])
     try:
         compiled = _environment().compile(source)
     except (RuntimeError, TypeError) as error:  # TypeError: the text is not Unicode
@@ -127,13 +129,22 @@ def _explained(source: str, what: str, text: str) -> Invalid:
             hint=f"fields: {', '.join(FIELDS)}   (text is written in quotes)",
             code="unknown_field",
         )
+    example = _EXAMPLES[what]
     place = _PLACE.search(text)
     if place is None:
         reason = "it is not Unicode text" if "incompatible function arguments" in text else text.splitlines()[0]
-        return Invalid(f"the {what} is not a CEL expression: {reason}", hint=_EXAMPLE)
+        return Invalid(f"the {what} is not a CEL expression: {reason}", hint=example)
     line, column, reason = place.groups()
     where = f"character {column}" if "\n" not in source else f"line {line}, character {column}"
-    return Invalid(f"the {what} is not valid at {where}: {reason.removesuffix(' [INVALID_ARGUMENT]')}", hint=_EXAMPLE)
+    # The parser goes on to list every token that could stand there.
+    reason = re.sub(r" expecting \{.*", "", reason.removesuffix(" [INVALID_ARGUMENT]"))
+    reason = reason.replace("mismatched input '<EOF>'", "it ends too early")
+    if "token recognition error at: '= '" in reason or "token recognition error at: '='" in reason:
+        reason, example = "'=' compares nothing", "write == to compare"
+    return Invalid(f"the {what} is not valid at {where}: {reason}", hint=example)
 
 
-_EXAMPLE = 'an example: modelName == "remote-echo" && attributes.exitCode == 0'
+_EXAMPLES = {
+    "predicate": 'an example: modelName == "remote-echo" && attributes.exitCode == 0',
+    "selection": "an example: attributes.stdout",
+}

@@ -14,6 +14,7 @@ from typing import Any
 from swamp.data.blobs import INLINE_LIMIT, put_blobs, read_blob
 from swamp.data.record import Blob, Origin, Output
 from swamp.errors import NotFound
+from swamp.names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,23 @@ def find_version(tx: sqlite3.Connection, model: str, name: str, version: int | N
         raise NotFound(
             f"{what} has no version {version}", hint=f"see which there are: swamp data versions {model} {name}"
         )
-    raise NotFound(f"there is no data {what}", hint="see what there is: swamp data list")
+    raise _no_data(tx, model, name)
+
+
+def _no_data(tx: sqlite3.Connection, model: str, name: str) -> NotFound:
+    names = [row[0] for row in tx.execute("SELECT DISTINCT name FROM data WHERE model_name = ?", (model,))]
+    if names:
+        return NotFound(
+            f"there is no data '{name}' of model '{model}'{did_you_mean(name, names)}",
+            hint=f"see what there is: swamp data list {model}",
+            code="no_data",
+        )
+    models = [row[0] for row in tx.execute("SELECT DISTINCT model_name FROM data")]
+    return NotFound(
+        f"there is no data of a model '{model}'{did_you_mean(model, models)}",
+        hint="see what there is: swamp data list",
+        code="no_data",
+    )
 
 
 def list_versions(tx: sqlite3.Connection, model: str, name: str) -> list[Version]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from swamp import files, yamlfile
-from swamp.definitions import is_id, one_at_a_time, read
+from swamp.definitions import is_id, missing_hint, one_at_a_time, read
 from swamp.errors import Invalid, NotFound
 from swamp.models.definition import ModelDefinition, document, parse_model
 from swamp.names import did_you_mean
@@ -54,7 +56,7 @@ def find_model_file(repo: Repo, id_or_name: str) -> Path:
     names = sorted({path.stem for path in model_files(repo)})
     raise NotFound(
         f"there is no model '{id_or_name}'{did_you_mean(id_or_name, names)}",
-        hint=f"create it with: swamp model create <type> {id_or_name}" if not is_id(id_or_name) else None,
+        hint=missing_hint("models", id_or_name, names, "swamp model create <type>"),
         code="model_not_found",
     )
 
@@ -79,7 +81,9 @@ def delete_model(path: Path) -> None:
     try:
         files.remove_durably(path)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no model '{path.stem}' any more", code="model_not_found") from error
+        raise NotFound(
+            f"there is no model '{path.stem}' any more", hint="somebody has just deleted it", code="model_not_found"
+        ) from error
 
 
 def _place(repo: Repo, type_name: str, name: str) -> Path:
@@ -87,7 +91,18 @@ def _place(repo: Repo, type_name: str, name: str) -> Path:
 
 
 def _named(repo: Repo, pattern: str) -> Iterator[Path]:
-    return (path for path in repo.models.rglob(f"{pattern}.yaml") if not path.name.startswith(".") and path.is_file())
+    """Directories that may not be read are an error (`OSError`), not silently empty as with `rglob`."""
+    for place, directories, names in os.walk(repo.models, onerror=_refuse):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        for name in fnmatch.filter(names, f"{pattern}.yaml"):
+            path = Path(place, name)
+            if not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # no models/ yet, or a directory that was just removed
+        raise error
 
 
 def _mentioning(repo: Repo, text: str) -> Iterator[Path]:

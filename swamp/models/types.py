@@ -61,9 +61,10 @@ class ModelType:
         return self._checked(f"{self.name}, global arguments", self.global_arguments, arguments, complete=True)
 
     def read(self, method: str, pairs: Iterable[str]) -> dict[str, object]:
-        """Arguments out of a command line: `run=echo hi`, `timeout=500`, `env.HOME=/tmp`; a later one wins.
+        """Arguments out of a command line: `run=echo hi`, `timeout=500`, `env.HOME=/tmp`.
 
-        Values take the kind of their argument; what is missing is not looked for. Raises `Invalid` or `NotFound`.
+        Values take the kind of their argument; what is missing is not looked for. Raises `Invalid`, also for what is
+        given twice, or `NotFound`.
         """
         known = {argument.name: argument for argument in self.method(method).arguments}
         result: dict[str, object] = {}
@@ -78,9 +79,11 @@ class ModelType:
                     hint=f"its arguments: {', '.join(known)}",
                 )
             value = read_text(known[name], entry if dot else None, text)
-            if isinstance(value, dict):
-                earlier = result.get(name)
-                value = {**earlier, **value} if isinstance(earlier, dict) else value
+            earlier = result.get(name)
+            if isinstance(value, dict) and isinstance(earlier, dict) and earlier.keys().isdisjoint(value):
+                value = {**earlier, **value}
+            elif name in result:
+                raise Invalid(f"'{path}' is given twice", hint="give it once")
             result[name] = value
         return result
 
@@ -111,8 +114,10 @@ def find_type(name: str) -> ModelType:
     known = types()
     if name in known:
         return known[name]
+    last_parts = {known_name.rpartition("/")[2]: known_name for known_name in known}
+    guess = f"; did you mean '{last_parts[name]}'?" if name in last_parts else did_you_mean(name, known)
     raise NotFound(
-        f"there is no model type '{name}'{did_you_mean(name, known)}",
+        f"there is no model type '{name}'{guess}",
         hint="list them with: swamp model type search",
         code="unknown_model_type",
     )

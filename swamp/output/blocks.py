@@ -33,6 +33,8 @@ def step_block(step: StepProgress, event: Event, run: str, columns: int, paint: 
     """
     status = text_of(event, "status")
     glyph, colour = _GLYPHS.get(status, ("○", Colour.ODD))
+    if status == "canceled" and event.get("durationMs") is None:
+        glyph = "─"  # it never began
     job, name = harmless(step.job), harmless(step.step)
     gap = max(2, columns - 1 - width(job) - width(glyph) - width(name))
     bar = paint("│", Colour.FAINT) + " "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from swamp import files
-from swamp.definitions import is_id, one_at_a_time, read
+from swamp.definitions import is_id, missing_hint, one_at_a_time, read
 from swamp.errors import Invalid, NotFound
 from swamp.names import did_you_mean
 from swamp.repo import Repo
@@ -13,8 +13,12 @@ from swamp.workflows.workflow import Workflow, parse_workflow
 
 
 def workflow_files(repo: Repo) -> list[Path]:
-    """All files that should hold a workflow, in the order of their names."""
-    return sorted(path for path in repo.workflows.glob("*.yaml") if not path.name.startswith(".") and path.is_file())
+    """All files that should hold a workflow, in the order of their names. Raises `OSError` if they cannot be seen."""
+    try:
+        found = list(repo.workflows.iterdir())
+    except FileNotFoundError:
+        return []
+    return sorted(path for path in found if path.suffix == ".yaml" and not path.name.startswith(".") and path.is_file())
 
 
 def load_workflow(repo: Repo, path: Path) -> Workflow:
@@ -50,7 +54,7 @@ def find_workflow_file(repo: Repo, id_or_name: str) -> Path:
         return places[0]
     raise NotFound(
         f"there is no workflow '{id_or_name}'{did_you_mean(id_or_name, [path.stem for path in known])}",
-        hint=f"create it with: swamp workflow create {id_or_name}" if not is_id(id_or_name) else None,
+        hint=missing_hint("workflows", id_or_name, [path.stem for path in known], "swamp workflow create"),
         code="workflow_not_found",
     )
 
@@ -85,7 +89,11 @@ def delete(path: Path) -> None:
     try:
         files.remove_durably(path)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no workflow '{path.stem}' any more", code="workflow_not_found") from error
+        raise NotFound(
+            f"there is no workflow '{path.stem}' any more",
+            hint="somebody has just deleted it",
+            code="workflow_not_found",
+        ) from error
 
 
 def check_place(path: Path, workflow: Workflow) -> None:

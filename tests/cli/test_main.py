@@ -222,7 +222,7 @@ def test_swamp_debug_shows_the_trace_of_an_internal_error(capsys, monkeypatch):
 def test_an_error_of_the_system_names_the_file(capsys):
     assert run(["misbehave", "file"]) == 1
 
-    assert capsys.readouterr().err == "Error: /nowhere/at/all: No such file or directory\n"
+    assert capsys.readouterr().err == "Error: /nowhere/at/all: No such file or directory\n  check the path\n"
 
 
 def test_a_reader_that_goes_away_is_no_error():
@@ -237,7 +237,8 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_a_full_disk_under_stdout_is_told_once():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([SWAMP, "--help"], stdout=full, stderr=subprocess.PIPE, check=False, env=buffered())
-    assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
+    told = b"Error: No space left on device\n  make room on that disk, then repeat the command\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_a_terminal_that_knows_only_ascii_ends_no_command(tmp_path):

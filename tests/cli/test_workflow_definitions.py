@@ -97,6 +97,7 @@ def test_a_workflow_may_be_stored_before_its_model_and_says_so(repo: Repo, capsy
     assert run(["workflow", "create", "later"]) == 0
     assert capsys.readouterr().err == (
         "Before it can run: workflows/later.yaml:12: step 'first': there is no model 'later'\n"
+        "  models: remote-echo\n"
         "  create it with: swamp model create <type> later\n"
     )
     assert run(["workflow", "validate", "later"]) == 1

@@ -65,13 +65,25 @@ def _show(ctx: Context, query: Query, limit: int | None, matches: Iterator[Match
         )
         return
     if query.select is not None:
-        for match in shown:
-            if match.decided:
-                ctx.out(_line(match.value))
+        _selected(ctx, query.select.source, shown)
     else:
         _table(ctx, shown)
     if next(matches, None) is not None:
         ctx.say(f"Only the newest {limit} are shown; --limit decides.")
+
+
+def _selected(ctx: Context, select: str, matches: Iterator[Match]) -> None:
+    found = without = 0
+    for match in matches:
+        found += 1
+        if match.decided:
+            ctx.out(_line(match.value))
+        else:
+            without += 1
+    if not found:
+        ctx.say("No data matches.")
+    elif without:
+        ctx.say(f"{without} of {found} matches have no value for {select}")
 
 
 def _table(ctx: Context, matches: Iterator[Match]) -> None:

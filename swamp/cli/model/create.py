@@ -6,10 +6,10 @@ import click
 
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.definitions import new_id
-from swamp.errors import Usage
+from swamp.errors import NotFound, Usage
 from swamp.models.catalog import save_model
 from swamp.models.definition import ModelDefinition, document
-from swamp.models.types import ModelType, find_type
+from swamp.models.types import ModelType, find_type, types
 from swamp.names import check_name
 
 
@@ -24,6 +24,10 @@ def command(ctx: Context, type_name: str, name: str, arguments: tuple[str, ...])
     It is a file, models/TYPE/NAME.yaml, to be edited at any time. A map takes one entry an option:
     --arg execute.env.HOME=/tmp
     """
+    if name in types() and type_name not in types():
+        raise NotFound(
+            f"there is no model type '{type_name}'", hint=f"the type comes first: swamp model create {name} {type_name}"
+        )
     model_type = find_type(type_name)
     methods = _methods(model_type, arguments)
     model = ModelDefinition(model_type.name, new_id(), check_name(name, "model"), 1, {}, {}, methods)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.checks import Examined, show
+from swamp.cli.checks import Examined, as_problem, show
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.definitions import Check
 from swamp.errors import SwampError
@@ -28,6 +28,6 @@ def _examined(repo: Repo, path: Path) -> Examined:
     shown = path.relative_to(repo.root).as_posix()
     try:
         found = load_model(repo, path)
-    except SwampError as error:
-        return Examined(path.stem, shown, [Check("File", error)])
+    except (SwampError, OSError) as error:
+        return Examined(path.stem, shown, [Check("File", as_problem(error))])
     return Examined(path.stem, shown, [Check("File"), *checks(found)])

@@ -7,7 +7,7 @@ import json
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.errors import Unreachable
+from swamp.errors import Invalid, Unreachable
 
 
 @click.command("url", epilog=examples("rq info -u $(swamp redis url)", "rq-dashboard -u $(swamp redis url)"))
@@ -20,23 +20,26 @@ def command(ctx: Context, full: bool) -> None:
     """
     from urllib.parse import urlsplit, urlunsplit
 
+    from swamp.orchestrator.client import find
     from swamp.orchestrator.keys import load_keys
     from swamp.orchestrator.serve import MONITOR_USER, OPERATOR_USER
 
     keys = load_keys(ctx.repo)
-    try:
-        address = str(json.loads(ctx.repo.serve_info.read_text(encoding="utf-8"))["redisUrl"])
-    except (FileNotFoundError, ValueError, KeyError):
-        address = ""
-    if keys is None or not address:
+    if keys is None or find(ctx.repo) is None:  # a crashed orchestrator leaves its address behind
         raise Unreachable(
             "no orchestrator runs for this repository, so it has no Redis",
             hint="start one with: swamp serve",
             code="no_orchestrator",
         )
     user, password = (OPERATOR_USER, keys.redis_operator) if full else (MONITOR_USER, keys.redis_monitor)
-    split = urlsplit(address)
-    url = urlunsplit(split._replace(netloc=f"{user}:{password}@{split.netloc}"))
+    try:
+        split = urlsplit(str(json.loads(ctx.repo.serve_info.read_bytes())["redisUrl"]))
+        url = urlunsplit(split._replace(netloc=f"{user}:{password}@{split.netloc}"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid(
+            f"{ctx.repo.serve_info} does not say where Redis is",
+            hint="stop the orchestrator, and start it again with: swamp serve",
+        ) from error
     if ctx.json:
         ctx.document({"url": url, "user": user})
     else:

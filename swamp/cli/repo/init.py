@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import uuid
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 import swamp
 from swamp import marker
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, PathThatSaysSomething, examples, swamp_options, working_directory
 from swamp.errors import Invalid, NotFound
 from swamp.files import make_private_dir, write_atomically
 from swamp.repo import Repo
@@ -25,7 +26,7 @@ _IGNORED = ".swamp/"
 
 
 @click.command("init", epilog=examples("swamp repo init", "swamp repo init ~/infrastructure"))
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=PathThatSaysSomething(path_type=Path))
 @click.option("-f", "--force", is_flag=True, help="In a repository: make what is missing, keep all the rest.")
 @swamp_options
 def command(ctx: Context, path: Path | None, force: bool) -> None:
@@ -34,7 +35,7 @@ def command(ctx: Context, path: Path | None, force: bool) -> None:
     It gets models/, workflows/, vaults/, and .swamp/ for what Swamp itself writes; .gitignore keeps that out of git.
     """
     asked = path or ctx.repo_dir or Path()
-    repo = Repo(asked.resolve())
+    repo = Repo((asked if asked.is_absolute() else working_directory() / asked).resolve())
     existed = repo.marker.exists()
     if existed and not force:
         raise _already(repo)
@@ -54,7 +55,7 @@ def command(ctx: Context, path: Path | None, force: bool) -> None:
         except FileExistsError:
             raise _already(repo) from None
 
-    here = repo.root == Path.cwd()
+    here = repo.root.samefile(os.curdir)
     steps = ([] if here else [f"cd {shlex.quote(str(asked))}"]) + list(NEXT)
     if ctx.json:
         ctx.document(
@@ -86,7 +87,8 @@ def _already(repo: Repo) -> Invalid:
 
 def _refuse_what_is_in_the_way(repo: Repo) -> None:
     """Before anything is made: half a repository helps nobody."""
-    for directory in (repo.root, repo.models, repo.workflows, repo.vaults, repo.state):
+    above = next(directory for directory in (repo.root, *repo.root.parents) if directory.exists())
+    for directory in (above, repo.models, repo.workflows, repo.vaults, repo.state):
         if directory.exists() and not directory.is_dir():
             raise Invalid(f"{directory} is in the way: it is not a directory", hint="move it, or choose another place")
     for file in (repo.marker, repo.root / ".gitignore"):

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
-from swamp.errors import Invalid, Usage
+from swamp.cli.context import Context, examples, options_with
+from swamp.errors import Invalid, NotAllowed, NotFound, Usage
 
 _TOKEN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 MOST_SLOTS = 1024
+_HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
 
 
 @click.command(
@@ -54,7 +55,7 @@ MOST_SLOTS = 1024
     metavar="SECONDS",
     help="How long running steps may go on after the first Ctrl-C.",
 )
-@swamp_options
+@options_with("Write the log as JSON, one object a line.")
 def command(
     ctx: Context,
     url: str,
@@ -110,19 +111,25 @@ def _token(ctx: Context, token: str | None, token_file: Path | None) -> tuple[st
     if token_file is not None:
         try:
             text = ctx.read_stdin().decode() if str(token_file) == "-" else token_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Invalid(f"the token file {token_file} cannot be read: {error}") from error
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no token file {token_file}", hint=_HOW_TO_MINT) from error
+        except OSError as error:
+            raise Invalid(
+                f"the token file {token_file} cannot be read: {error.strerror}",
+                hint="name a file that this user may read, or - for stdin",
+            ) from error
+        except UnicodeDecodeError:
+            text = ""  # a file of bytes is no token either; what is in it is not shown
     elif token is not None:
         text = token
     else:
         raise Usage(
             "no token was given",
-            hint="use --token, --token-file or SWAMP_WORKER_TOKEN; mint one with: "
-            "swamp worker token create <name> --duration 1h",
+            hint=f"use --token, --token-file or SWAMP_WORKER_TOKEN; {_HOW_TO_MINT}",
         )
     match = _TOKEN.fullmatch(text.strip())
     if match is None:
-        raise Invalid(
+        raise NotAllowed(
             "this is not an enrollment token",
             hint="a token is <name>.<64 hex digits>, as printed by: swamp worker token create <name> --duration 1h",
             code="bad_token",

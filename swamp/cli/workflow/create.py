@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.definitions import new_id, read
+from swamp.definitions import new_id, not_text, read
 from swamp.errors import Invalid, NotFound, SwampError
 from swamp.models.catalog import find_model
 from swamp.names import check_name
@@ -34,7 +33,7 @@ def command(ctx: Context, name: str, file: str | None) -> None:
     if file is None:
         text, source = scaffold(name, new_id()), f"workflows/{name}.yaml"
     else:
-        text, source = _given(file)
+        text, source = _given(ctx, file)
     workflow = parse_workflow(text, source, new_id=new_id())
     if workflow.name != name:
         raise Invalid(
@@ -55,18 +54,21 @@ def command(ctx: Context, name: str, file: str | None) -> None:
         ctx.out(f"Path: {path}")
     for problem in unknown:
         ctx.say(f"Before it can run: {problem.message}")
-        ctx.say(f"  {problem.hint}")
+        for line in (problem.hint or "").splitlines():
+            ctx.say(f"  {line}")
 
 
-def _given(file: str) -> tuple[str, str]:
+def _given(ctx: Context, file: str) -> tuple[str, str]:
     if file == "-":
         try:
-            return sys.stdin.buffer.read().decode("utf-8-sig"), "stdin"
+            return ctx.read_stdin().decode("utf-8-sig"), "stdin"
         except UnicodeDecodeError as error:
-            raise Invalid(f"stdin is not UTF-8 text (byte {error.start})") from error
+            raise not_text("stdin", error) from error
     try:
         return read(Path(file), file), file
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {file}", hint="name a YAML file, or - for stdin") from error
     except OSError as error:
-        raise Invalid(f"{file} cannot be read: {error.strerror}") from error
+        raise Invalid(
+            f"{file} cannot be read: {error.strerror}", hint="name a YAML file that this user may read"
+        ) from error

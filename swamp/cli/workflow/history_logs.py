@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.data import journal
 from swamp.data.store import Store
-from swamp.output.record import printed
+from swamp.errors import NotFound
+from swamp.names import did_you_mean, listed
+from swamp.output.record import JobRecord, jobs_of, printed
 from swamp.output.text import harmless, output_lines
 from swamp.workflows.events import Event
 
@@ -34,8 +37,18 @@ def command(ctx: Context, run: str, step: str | None) -> None:
     with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store:
         with store.read() as tx:
             row = journal.get_run(tx, run)
+            if step is not None:
+                _check_step(step, jobs_of(islice(journal.read_events(tx, row.id), 1)))
         lines = (line for line in printed(_events(store, row.id)) if step in (None, _place(line)))
         sys.stdout.writelines(_as_document(lines) if ctx.json else _as_text(lines))
+
+
+def _check_step(step: str, jobs: Sequence[JobRecord]) -> None:
+    known = [f"{job.name}/{name}" for job in jobs for name in job.steps]
+    if step not in known:
+        raise NotFound(
+            f"the run has no step '{step}'{did_you_mean(step, known)}", hint=listed("steps", known), code="no_step"
+        )
 
 
 def _events(store: Store, run_id: str) -> Iterator[Event]:

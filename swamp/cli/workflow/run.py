@@ -10,7 +10,7 @@ from types import FrameType
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, options_with
 from swamp.errors import Failed, Interrupted, NotFound
 from swamp.orchestrator.client import Client, find
 from swamp.output.choose import listener_for
@@ -57,15 +57,15 @@ class Watched:
 
 @click.command("run", epilog=examples("swamp workflow run remote-demo", "swamp workflow run remote-demo --json"))
 @click.argument("name", metavar="WORKFLOW")
-@swamp_options
+@options_with("Print the run's events instead, each as JSON on a line of its own.")
 def command(ctx: Context, name: str) -> None:
     """Run the workflow WORKFLOW (name or id) and show it while it runs.
 
     A running orchestrator of this repository (swamp serve) runs it; without one, a workflow whose steps have no
     target runs here. Ctrl-C cancels the run.
 
-    Exit codes: 0 succeeded; 1 failed or canceled; 3 no such workflow; 5 it has a target and no orchestrator runs.
-    With --json: one event a line.
+    Exit codes: 0 succeeded; 1 failed or canceled; 3 no such workflow; 5 it has a target and no orchestrator runs;
+    130 canceled with Ctrl-C.
     """
     orchestrator = find(ctx.repo)
     interrupted = False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.checks import Examined, show
+from swamp.cli.checks import Examined, as_problem, show
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.definitions import Check, read
 from swamp.errors import SwampError
@@ -35,7 +35,7 @@ def _examined(repo: Repo, path: Path) -> Examined:
     try:
         found = parse_parts(read(path, source), source)
         check_place(path, found)
-    except SwampError as error:
-        return Examined(path.stem, source, [Check("File", error)])
+    except (SwampError, OSError) as error:
+        return Examined(path.stem, source, [Check("File", as_problem(error))])
     between = [*checks.structure(found, source), *checks.steps(found, source, partial(find_model, repo))]
     return Examined(path.stem, source, [Check("File"), *between])
