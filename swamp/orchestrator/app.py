@@ -40,6 +40,12 @@ class Watchers:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self.over = False  #: the orchestrator is going down: nothing more will be told
+
+    def end(self) -> None:
+        """Send everybody away who waits. Belongs to the loop's thread."""
+        self.over = True
+        self._wake(set(self._waiting))
 
     def notify(self, runs: set[str]) -> None:
         try:
@@ -141,7 +147,7 @@ class App:
                 if rows:
                     after = rows[-1][0]
                     yield "".join(f"{line}\n" for _, line in rows).encode()
-                elif ended:
+                elif ended or self._watchers.over:
                     return
                 else:
                     await woken.wait()

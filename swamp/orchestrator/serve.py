@@ -94,6 +94,7 @@ async def _serve(
                 log.info("Redis: %s", server.description())
                 await web.until_told_to_stop()
                 log.info("stopping")
+                watchers.end()
     finally:
         bell.stop()
         await asyncio.to_thread(core.stop)
