@@ -34,8 +34,8 @@ format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-clean: ## remove what make made: the virtual environment, caches, build output
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove what make made: the virtual environments, caches, build output
+	rm -rf $(VENV) .venv-tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A stamp file is written last, so an install that was interrupted starts again.
 $(VENV)/.created:
