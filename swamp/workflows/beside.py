@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swamp.clock import utc_now
+from swamp.clock import iso, utc_now
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
 from swamp.workflows.engine import Start
@@ -16,6 +17,7 @@ from swamp.workflows.engine import Start
 #: Steps beside the engine at once. A workflow says its own limit with `concurrency`; this one only keeps a fan-out of
 #: thousands from exhausting the machine's threads and processes.
 AT_ONCE = 256
+_DESCRIPTORS = 7  # of a step that is being started; then 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ class LocalSteps:
         self._directory = directory
         self._environment = environment
         self._deliver = deliver
+        # Half of what a process may open is left to everything else in it.
+        self._at_once = max(1, min(AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _DESCRIPTORS))
         self._lock = threading.Lock()
         self._waiting: deque[Start] = deque()
         self._running: dict[tuple[str, int], Cancellation] = {}
 
     def start(self, start: Start) -> None:
-        """Begin the step now, or as soon as fewer than `AT_ONCE` run."""
+        """Begin the step now, or as soon as fewer than may run at once do. A step that cannot be started fails."""
         with self._lock:
             self._waiting.append(start)
         self._start_more()
@@ -68,8 +72,7 @@ class LocalSteps:
         if cancellation is not None:
             cancellation.set(reason, grace)
         for start in waiting:
-            now = utc_now().isoformat()
-            self._deliver(LocalFinished(run_id, start.position, Outcome("canceled", reason, (), now, now, 0)))
+            self._deliver_without_running(start, "canceled", reason)
 
     def cancel_all(self, reason: str, grace: float) -> None:
         with self._lock:
@@ -85,14 +88,31 @@ class LocalSteps:
     def _start_more(self) -> None:
         while True:
             with self._lock:
-                if not self._waiting or len(self._running) >= AT_ONCE:
+                if not self._waiting or len(self._running) >= self._at_once:
                     return
                 start = self._waiting.popleft()
-                cancellation = Cancellation()
-                self._running[(start.run_id, start.position)] = cancellation
-            threading.Thread(
-                target=self._run, args=(start, cancellation), name=f"step {start.step}", daemon=True
-            ).start()
+                error = self._start_thread(start)
+            if error is not None:
+                self._deliver_without_running(start, "failed", f"The step cannot be started: {error}")
+
+    def _start_thread(self, start: Start) -> Exception | None:
+        """What kept it from starting, if anything did. Inside the lock: whoever cancels finds it waiting or running."""
+        key = (start.run_id, start.position)
+        try:
+            self._running[key] = cancellation = Cancellation()
+        except OSError as error:
+            return error
+        thread = threading.Thread(target=self._run, args=(start, cancellation), name=f"step {start.step}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._running.pop(key).close()
+            return error
+        return None
+
+    def _deliver_without_running(self, start: Start, status: str, error: str) -> None:
+        now = iso(utc_now())
+        self._deliver(LocalFinished(start.run_id, start.position, Outcome(status, error, (), now, now, 0)))
 
     def _run(self, start: Start, cancellation: Cancellation) -> None:
         def emit(stream: str, lines: bytes) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import queue
+import signal
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from swamp.clock import iso, utc_now
 from swamp.data import journal
@@ -26,8 +31,9 @@ from swamp.workflows.events import Event
 from swamp.workflows.plan import Plan, plan_method, plan_workflow
 from swamp.workflows.workflow import Task
 
-#: Seconds between TERM and KILL for the steps of a run that Ctrl-C ends.
+#: Seconds between TERM and KILL for the steps of a run that Ctrl-C ends; Ctrl-C once more ends them at once.
 GRACE = 10.0
+_KILLED = 5.0  # seconds that killed steps get to be gone
 
 
 def plan_of_workflow(repo: Repo, name: str) -> Plan:
@@ -82,11 +88,19 @@ def _drive(repo: Repo, plan: Plan, listener: Callable[[Event], None], environ: M
         store.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _CtrlC:
+    """Somebody pressed it."""
+
+
+_Inbox = queue.SimpleQueue[LocalOutput | LocalFinished | _CtrlC]
+
+
 def _drive_to_the_end(
     repo: Repo, store: Store, run_id: str, plan: Plan, listener: Callable[[Event], None], environ: Mapping[str, str]
 ) -> str:
     engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
-    inbox: queue.SimpleQueue[LocalOutput | LocalFinished] = queue.SimpleQueue()
+    inbox: _Inbox = queue.SimpleQueue()
     steps = LocalSteps(repo.root, step_environment(environ), inbox.put)
     interrupted = False
 
@@ -102,32 +116,70 @@ def _drive_to_the_end(
         return saved.ended
 
     try:
-        ended = save(accept=True)
-        while not ended:
-            try:
-                messages = [inbox.get()]
-                with suppress(queue.Empty):
-                    while len(messages) < 1000:
-                        messages.append(inbox.get_nowait())
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                engine.cancel(run_id)
-                steps.cancel_all("canceled with Ctrl-C", GRACE)
-                messages = []
-            for message in messages:
-                if isinstance(message, LocalOutput):
-                    engine.output(run_id, message.position, message.stream, message.text)
-                else:
-                    engine.finished(run_id, message.position, message.outcome)
-            ended = save()
+        with _ctrl_c_comes_through(inbox):
+            ended = save(accept=True)
+            while not ended:
+                for message in _received(inbox):
+                    match message:
+                        case LocalOutput():
+                            engine.output(run_id, message.position, message.stream, message.text)
+                        case LocalFinished():
+                            engine.finished(run_id, message.position, message.outcome)
+                        case _CtrlC():
+                            engine.cancel(run_id)
+                            steps.cancel_all("canceled with Ctrl-C", 0.0 if interrupted else GRACE)
+                            interrupted = True
+                ended = save()
     finally:
-        # Only a second Ctrl-C or an error leaves steps behind; they are not given time then.
-        steps.cancel_all("the command that ran it ended", 0.0)
-    if interrupted:
-        raise Interrupted("canceled with Ctrl-C")
-    return ended[0][1]
+        if not steps.idle:
+            _end_at_once(steps, inbox)
+    status = ended[0][1]
+    if interrupted and status != "succeeded":
+        raise Interrupted(f"the run was interrupted: {status}", hint=f"see: swamp workflow history get {run_id}")
+    return status
+
+
+def _received(inbox: _Inbox) -> list[LocalOutput | LocalFinished | _CtrlC]:
+    """What has come in; waits for something."""
+    messages = [inbox.get()]
+    with suppress(queue.Empty):
+        while len(messages) < 1000:
+            messages.append(inbox.get_nowait())
+    return messages
+
+
+@contextmanager
+def _ctrl_c_comes_through(inbox: _Inbox) -> Iterator[None]:
+    """Ctrl-C comes as a message, so that it never breaks off a transaction or what is being shown. Pressed a third time
+    it interrupts all the same."""
+    presses = 0
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        nonlocal presses
+        presses += 1
+        if presses > 2:
+            raise KeyboardInterrupt
+        inbox.put(_CtrlC())
+
+    # Other threads cannot hear it, and a command started with `nohup` or `&` is not meant to.
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _end_at_once(steps: LocalSteps, inbox: _Inbox) -> None:
+    """After an error, or the last Ctrl-C: no step outlives the command that ran it."""
+    steps.cancel_all("the command that ran it ended", 0.0)
+    deadline = time.monotonic() + _KILLED
+    while not steps.idle and (left := deadline - time.monotonic()) > 0:
+        with suppress(queue.Empty):
+            inbox.get(timeout=left)
 
 
 def _no_targets(start: Start) -> str:
