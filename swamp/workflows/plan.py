@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from swamp.models.invocation import Invocation
 from swamp.workflows.workflow import Dependency, Task, Workflow
@@ -99,7 +99,8 @@ def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> 
         key = json.dumps([task.model, task.method, dict(task.inputs)], sort_keys=True)
         if key not in known_calls:
             known_calls[key] = len(calls)
-            calls.append(resolve(task))
+            call = resolve(task)
+            calls.append(replace(call, tags={**call.tags, **workflow.tags}))
         return known_calls[key]
 
     def edges(
