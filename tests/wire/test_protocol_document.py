@@ -282,8 +282,7 @@ def test_a_machine_may_do_exactly_what_the_document_says():
 def numbers() -> Iterator[str]:
     yield from (f"{number:,}" for number in (codec.MAX_SIZE, codec.MAX_LENGTH, ledger.WINDOW, slots.BIG, session.PART))
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
-    yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{leases.LOST_TIMEOUT:.0f} seconds more")
-    yield from (f"lost for {leases.SILENCE + leases.LOST_TIMEOUT:.0f} s", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
+    yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
     yield from (f"0x{store.APPLICATION_ID:08X}", f"`user_version` {schema.VERSION}", f"the number {messages.PROTOCOL}.")
 
 
