@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from swamp.errors import Invalid
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
-from swamp.wire.messages import BlobPart, BlobStored, Hello, Opening, Refusal, SessionMessage, Welcome
+from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Opening, Refusal, SessionMessage, Welcome
 from swamp.wire.noise import HandshakeRefused, Initiator, MessageRefused
 from workers.identity import Identity
 
@@ -89,8 +89,13 @@ class Session:
         except (ConnectionClosed, OSError) as error:
             raise NotReached(str(error)) from error
 
+    def say_farewell(self) -> None:
+        """The worker stops; nothing comes after this."""
+        with suppress(NotReached):
+            self._send(Farewell())
+        self.close()
+
     def close(self) -> None:
-        """A farewell."""
         with suppress(OSError, WebSocketException):
             self._websocket.close()
 

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis
@@ -33,7 +33,6 @@ from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
 from swamp.data.record import Blob
 from swamp.errors import NotAllowed
-from swamp.models.invocation import Outcome
 from swamp.pace import Pace
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
@@ -389,11 +388,16 @@ class Worker:
         """Results go to the outbox, all that came in with one sync, before anything is told of them."""
         if not self._ended:
             return
+        for ended in self._ended:
+            if self._cut_off(ended):
+                log.warning("step %s was ended, because the worker stops", self._name(ended.dispatch.id))
+                self._slots.ended(ended.dispatch.id)
+        self._ended = [ended for ended in self._ended if not self._cut_off(ended)]
         packed = []
         try:
             for ended in self._ended:
                 self._contents.put(ended.contents)
-                packed.append((ended.dispatch.id, pack_result(self._as_told(ended))))
+                packed.append((ended.dispatch.id, pack_result(ended.outcome)))
             self._outbox.put_many(packed)
         except OSError as error:
             log.error("results cannot be stored: %s; they wait until there is room", error)
@@ -412,11 +416,10 @@ class Worker:
             self._ready(dispatch, content, big=bool(ended.contents))
         self._ended = []
 
-    def _as_told(self, ended: StepEnded) -> Outcome:
-        """A step that we cut off ourselves was not canceled by anybody: to its run it failed."""
-        if self._stops and ended.outcome.status == "canceled":
-            return replace(ended.outcome, status="failed", error="the worker was stopped while the step ran")
-        return ended.outcome
+    def _cut_off(self, ended: StepEnded) -> bool:
+        """Whether we ended the step ourselves, to stop. That is no result: the orchestrator learns from our farewell that
+        none will come, and the step's `onWorkerLost` decides."""
+        return self._cutting and ended.outcome.status == "canceled"
 
     def _ready(self, dispatch: str, content: bytes, *, big: bool) -> None:
         """A stored result: send it, after the big content that it speaks of."""
@@ -695,7 +698,7 @@ class Worker:
         if self._link is not None:
             self._link.close()
         if self._session is not None:
-            self._session.close()
+            self._session.say_farewell()
         log.info("worker stopped")
 
     # ------------------------------------------------------------------ small things

@@ -101,13 +101,14 @@ class Core:
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
         self._now: Callable[[], str] = lambda: iso(utc_now())
         self.engine = Engine(repo.blobs, self._now, owner="serve")
-        self.ledger = Ledger(self.engine)
+        self.ledger = Ledger(self.engine, time.monotonic)
         self.members = self.ledger.members
         self._pace = Pace(log)
         self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace)
         self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
+        self._collected = False  # the streams were looked at in this cycle
         self._stopping = False
         self._next_sweep = 0.0
         self._next_shown = 0.0
@@ -116,6 +117,7 @@ class Core:
         self._attempts = 0
         self._draining = True  # until what machines said before we came is applied, nothing is pushed
         self._lost_claims: list[tuple[Member, list[str]]] = []
+        self._farewells: list[Member] = []
 
     # ------------------------------------------------------------------ from other threads
 
@@ -189,6 +191,8 @@ class Core:
         self._keep_redis()
         incoming = self._collect()
         self._look_at_leases()
+        if self._farewells and not incoming and self._collected:
+            self._settle_farewells()
         requests = [item for item in items if isinstance(item, _Request)]
         taken: list[tuple[Member, Taken]] = []
         results: list[tuple[_Request, Any, BaseException | None]] = []
@@ -331,6 +335,7 @@ class Core:
 
     def _collect(self) -> list[tuple[str, list[Any]]]:
         now = time.monotonic()
+        self._collected = False
         if not (self._rung or self._draining or now >= self._next_sweep) or not self.transport.up:
             if now >= self._next_sweep:
                 self._next_sweep = now + SWEEP
@@ -339,6 +344,7 @@ class Core:
         self._next_sweep = now + SWEEP
         try:
             incoming = self.transport.collect(list(self.members)) if self.members else []
+            self._collected = True
         except redis.RedisError as error:
             self._redis_lost(error)
             return []
@@ -490,16 +496,20 @@ class Core:
         member.session, member.connected, member.shown, member.draining = session, True, False, False
         self.ring()
 
-    def left(self, member: Member, session: object, *, clean: bool) -> None:
-        """The session is over: a clean end is a farewell, any other may be a passing cut."""
+    def left(self, member: Member, session: object, *, farewell: bool) -> None:
+        """The session is over; without a farewell that may be a passing cut."""
         if member.session is not session:
             return
         member.session = None
-        if clean and not member.running:
+        if farewell:
             member.connected = False
             log.info("worker %s left", member.worker)
             with self._redis_may_fail():
                 self._claims_back(member)
+            if self.transport.up and not self._draining:
+                # It said everything it had to say before its farewell: what it did not end has no end.
+                self._farewells.append(member)
+                self.ring()
 
     def put_out(self, name: str, refusal: Refusal, but: Collection[str] = ()) -> None:
         """End the membership of the machines of a token, `but` some, at once. Their running steps are given up."""
@@ -514,8 +524,8 @@ class Core:
                 self.transport.delete_user(f"swamp-m-{member.machine}")
                 self._claims_back(member)
             for dispatch in list(member.running):
-                live = self.ledger.live[dispatch]
-                self._give_up(live, f"worker '{member.worker}' was put out while the step ran: {refusal.message}")
+                reason = f"worker '{member.worker}' was put out while the step ran: {refusal.message}"
+                self.ledger.lost(self.ledger.live[dispatch], reason)
             with self._redis_may_fail():
                 if member.shown:
                     self.transport.mirror([("left", member.worker, member.target)])
@@ -536,8 +546,7 @@ class Core:
                 if member is not None:
                     self._intake.replies.append((member, Cancel(live.id, reason, CANCEL_GRACE)))
             else:
-                self.ledger.ended(live, "superseded", "canceled", worker="", error=None)
-                self.engine.given_up(run_id, position, "canceled", None)
+                self.ledger.canceled(live)
         return True
 
     def _claims_back(self, member: Member) -> None:
@@ -545,6 +554,15 @@ class Core:
         if claims:
             self._lost_claims.append((member, claims))
             self._inbox.put(None)
+
+    def _settle_farewells(self) -> None:
+        """What a worker that left had begun and did not end follows the step's `onWorkerLost`, at once. Only when
+        everything it said is applied."""
+        for member in self._farewells:
+            if member.session is None:
+                for dispatch in list(member.running):
+                    self.ledger.lost(self.ledger.live[dispatch], f"worker '{member.worker}' was stopped while it ran")
+        self._farewells.clear()
 
     def _requeue_taken_back(self) -> None:
         for _, claims in self._lost_claims:
@@ -566,10 +584,16 @@ class Core:
             with self._redis_may_fail():
                 self._claims_back(member)
         for member in self.members.values():
-            if member.running and leases.given_up(member.lease, now):
-                for dispatch in list(member.running):
-                    live = self.ledger.live[dispatch]
-                    self._give_up(live, f"worker '{member.worker}' was lost while the step ran, and did not come back")
+            if member.lease.lost_at is None:
+                continue
+            for dispatch in list(member.running):
+                live = self.ledger.live[dispatch]
+                timeout = 0 if self.ledger.retries(live) else self.ledger.planned(live).lost_timeout
+                if leases.given_up(member.lease, now, timeout):
+                    self.ledger.lost(live, f"worker '{member.worker}' was lost while the step ran")
+        for live in self.ledger.impatient(now):
+            target, limit = live.target, self.ledger.planned(live).queue_timeout
+            self.ledger.lost_in_queue(live, f"no worker of target '{target}' took the step within {limit}s")
 
     def _look_at_tokens(self) -> None:
         """Put out the machines whose token's time is over; what that does to runs is stored by the next cycle."""
@@ -577,11 +601,6 @@ class Core:
         for name in sorted(admission.expired(memberships, utc_now())):
             self.put_out(name, Refusal("expired", f"token '{name}' has expired"))
             self._inbox.put(None)
-
-    def _give_up(self, live: Live, error: str) -> None:
-        self.engine.given_up(live.run_id, live.position, "failed", error)
-        log.warning("step %s failed: %s", self.ledger.step_name(live), error)
-        self.ledger.ended(live, "lost", None, worker="", error=error)
 
     # ------------------------------------------------------------------ beginnings and endings
 
@@ -605,7 +624,7 @@ class Core:
         # Steps that began on a machine that is not a member any more can never report.
         for live in list(self.ledger.live.values()):
             if live.begun and live.machine not in self.members:
-                self._give_up(live, "its machine's token was revoked or has expired")
+                self.ledger.lost(live, "its machine's token was revoked or has expired")
 
     def _end_local_steps_of_the_last_boot(self) -> None:
         for run in list(self.engine.runs.values()):

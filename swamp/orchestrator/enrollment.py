@@ -31,7 +31,7 @@ from swamp.vaults.catalog import open_vault
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import machine_id_of
-from swamp.wire.messages import BlobPart, BlobStored, Hello, Refusal, SessionMessage, Welcome
+from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Refusal, SessionMessage, Welcome
 from swamp.wire.noise import HandshakeRefused, MessageRefused, Responder
 
 log = logging.getLogger("swamp.orchestrator")
@@ -169,13 +169,11 @@ class Enrollment:
                 hello.platform,
                 hello.slots,
             )
-            clean = False
+            farewell = False
             try:
-                await self._listen(session)
-            except WebSocketDisconnect as gone:
-                clean = gone.code == 1000
+                farewell = await self._listen(session)
             finally:
-                self._core.ask(lambda _tx: self._core.left(member, session, clean=clean))
+                self._core.ask(lambda _tx: self._core.left(member, session, farewell=farewell))
         finally:
             deliver.cancel()
 
@@ -243,12 +241,17 @@ class Enrollment:
             heartbeat_seconds=HEARTBEAT,
         )
 
-    async def _listen(self, session: WorkerSession) -> None:
-        """What a worker says in the session: big content, in pieces."""
+    async def _listen(self, session: WorkerSession) -> bool:
+        """What a worker says in the session: big content, in pieces, and its farewell. True after a farewell."""
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await session.receive()
+            try:
+                message = await session.receive()
+            except WebSocketDisconnect:
+                return False
+            if isinstance(message, Farewell):
+                return True
             if not isinstance(message, BlobPart):
                 continue
             size += len(message.data)

@@ -225,11 +225,9 @@ class Intake:
         elif body.reason == "unstarted":
             self._ledger.again(live)
         elif body.reason == "seen":
-            self._give_up(
-                live, "lost", f"worker '{member.worker}' has started this dispatch before and has no result of it"
-            )
+            self._ledger.lost(live, f"worker '{member.worker}' has had this dispatch before, and has no result of it")
         else:
-            self._give_up(live, "lost", f"worker '{member.worker}' cannot read the dispatch ({body.reason})")
+            self._ledger.lost(live, f"worker '{member.worker}' cannot read the dispatch ({body.reason})")
 
     def _inventory(self, member: Member, body: Inventory) -> None:
         """Settle what the machine had: what it does not name, it does not have."""
@@ -245,15 +243,11 @@ class Intake:
             if dispatch in never_started:
                 self._ledger.again(live)
             else:
-                self._give_up(live, "lost", f"worker '{member.worker}' was restarted while the step ran")
+                self._ledger.lost(live, f"worker '{member.worker}' was restarted while the step ran")
         for dispatch in body.running:
-            if dispatch not in self._ledger.live:
+            live = self._ledger.live.get(dispatch)
+            if live is None or self._engine.runs[live.run_id].canceling:
                 self.replies.append((member, Cancel(dispatch, "the step was given up", CANCEL_GRACE)))
-
-    def _give_up(self, live: Live, state: str, error: str) -> None:
-        self._engine.given_up(live.run_id, live.position, "failed", error)
-        log.warning("step %s failed: %s", self._ledger.step_name(live), error)
-        self._ledger.ended(live, state, None, worker="", error=error)
 
 
 def _evidence(member: Member, outcome: Outcome) -> dict[str, object]:

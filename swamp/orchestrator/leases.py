@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 HEARTBEAT = 4.0  #: seconds between two signs of life of an idle worker
 SILENCE = 13.0  #: seconds without one after which a machine is lost; below 15 with the time it takes to look
-LOST_TIMEOUT = 60.0  #: seconds that a begun step waits for a lost machine to come back with its result
 
 
 @dataclass(slots=True)
@@ -39,6 +38,6 @@ def newly_lost(leases: Iterable[tuple[str, Lease]], now: float) -> list[str]:
     return lost
 
 
-def given_up(lease: Lease, now: float) -> bool:
-    """Whether begun steps of the machine have waited long enough for it."""
-    return lease.lost_at is not None and now - lease.lost_at > LOST_TIMEOUT
+def given_up(lease: Lease, now: float, timeout: float) -> bool:
+    """Whether a begun step of the machine that waits `timeout` seconds for its result has waited long enough."""
+    return lease.lost_at is not None and now - lease.lost_at >= timeout

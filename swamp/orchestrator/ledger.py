@@ -5,23 +5,32 @@ and mirrors `records`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+import logging
+from collections.abc import Callable, Iterable
 
 from swamp.data.journal import DispatchRow
 from swamp.models.invocation import Invocation
 from swamp.orchestrator.members import Lane, Live, Member
 from swamp.orchestrator.mirror import packed_text
 from swamp.workflows.engine import Engine, Start
+from swamp.workflows.plan import PlannedStep
+
+log = logging.getLogger("swamp.orchestrator")
 
 #: Dispatches of one target that lie in Redis at once.
 WINDOW = 10_000
 
+#: Dispatches of one step at most: a step that takes its machine down every time must not go round for ever.
+MOST_ATTEMPTS = 10
+
 
 class Ledger:
-    """`now` is ISO text. Used by the core thread only."""
+    """`monotonic` tells seconds. Used by the core thread only."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
         self._engine = engine
+        self._monotonic = monotonic
         self.live: dict[str, Live] = {}
         self.lanes: dict[str, Lane] = {}
         self.members: dict[str, Member] = {}
@@ -33,12 +42,50 @@ class Ledger:
         # To be told to Redis after it:
         self.records: list[tuple[object, ...]] = []
         self.withdrawn: list[Live] = []
+        self._patience: list[tuple[float, str]] = []  # a heap: (when it is over, dispatch)
 
     # ------------------------------------------------------------------ what happens to a dispatch
 
     def place(self, start: Start) -> str:
         """A new dispatch for a step that may start; returns its id."""
         return self._new(start.run_id, start.position, 1, start.target).id
+
+    def lost(self, live: Live, reason: str) -> None:
+        """A step whose end nobody will tell: its own `onWorkerLost` says whether it fails or is dispatched again."""
+        if self.retries(live):
+            log.warning("step %s is dispatched again: %s", self.step_name(live), reason)
+            self._replace(live, "lost", reason)
+        elif self._engine.runs[live.run_id].canceling:
+            self.canceled(live)
+        else:
+            log.warning("step %s failed: %s", self.step_name(live), reason)
+            self._engine.given_up(live.run_id, live.position, "failed", reason)
+            self.ended(live, "lost", None, worker="", error=reason)
+
+    def lost_in_queue(self, live: Live, reason: str) -> None:
+        """Nobody took the step in time: it fails."""
+        log.warning("step %s failed: %s", self.step_name(live), reason)
+        self._engine.given_up(live.run_id, live.position, "failed", reason)
+        self.ended(live, "superseded", None, worker="", error=reason)
+
+    def retries(self, live: Live) -> bool:
+        """Whether the step may run once more after a loss."""
+        canceling = self._engine.runs[live.run_id].canceling
+        return not canceling and self.planned(live).on_worker_lost == "retry" and live.attempt < MOST_ATTEMPTS
+
+    def canceled(self, live: Live) -> None:
+        """The step ends without having had, or told, a result, because its run is canceled."""
+        self._engine.given_up(live.run_id, live.position, "canceled", None)
+        self.ended(live, "superseded", "canceled", worker="", error=None)
+
+    def impatient(self, now: float) -> list[Live]:
+        """Dispatches that have waited for a worker as long as their step's `queueTimeout` allows."""
+        over = []
+        while self._patience and self._patience[0][0] <= now:
+            live = self.live.get(heapq.heappop(self._patience)[1])
+            if live is not None and not live.begun:
+                over.append(live)
+        return over
 
     def began(self, live: Live, member: Member, epoch: int, at: str) -> None:
         live.begun, live.machine, live.started_at = True, member.machine, at
@@ -84,7 +131,13 @@ class Ledger:
     def again(self, live: Live) -> None:
         """The step is known never to have started: a new dispatch takes the place of this one, at the front. (The old
         one cannot go back: the machine that claimed it may have noted its id as seen.)"""
-        self.ended(live, "superseded", None, worker="", error="it was never started")
+        if self._engine.runs[live.run_id].canceling:
+            self.canceled(live)
+        else:
+            self._replace(live, "superseded", "it was never started")
+
+    def _replace(self, live: Live, state: str, reason: str) -> None:
+        self.ended(live, state, None, worker="", error=reason)
         new = self._new(live.run_id, live.position, live.attempt + 1, live.target, front=True)
         self._engine.requeued(live.run_id, live.position, new.id)
 
@@ -119,6 +172,9 @@ class Ledger:
         live = Live(dispatch, run_id, position, attempt, target, front=front)
         self.live[dispatch] = live
         self.by_step[(run_id, position)] = live
+        limit = self.planned(live).queue_timeout
+        if limit:
+            heapq.heappush(self._patience, (self._monotonic() + limit, dispatch))
         waiting = self.lane(target).waiting
         if front:
             waiting.appendleft(dispatch)
@@ -145,9 +201,11 @@ class Ledger:
                 chosen.append(live)
         return chosen
 
+    def planned(self, live: Live) -> PlannedStep:
+        return self._engine.runs[live.run_id].plan.steps[live.position]
+
     def call(self, live: Live) -> Invocation:
-        run = self._engine.runs[live.run_id]
-        return run.plan.calls[run.plan.steps[live.position].call]
+        return self._engine.runs[live.run_id].plan.calls[self.planned(live).call]
 
     def step_name(self, live: Live) -> str:
         """`job/step`, for log lines."""

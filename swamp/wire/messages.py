@@ -439,6 +439,11 @@ class Rejoin:
 
 
 @dataclass(frozen=True, slots=True)
+class Farewell:
+    """The worker stops. It has said everything: what it began and did not end has no result."""
+
+
+@dataclass(frozen=True, slots=True)
 class BlobPart:
     """A piece of big content on its way up, in order; the last one makes it whole."""
 
@@ -455,7 +460,7 @@ class BlobStored:
     error: str | None
 
 
-SessionMessage = Hello | Welcome | Refusal | Rejoin | BlobPart | BlobStored
+SessionMessage = Hello | Welcome | Refusal | Rejoin | Farewell | BlobPart | BlobStored
 
 
 def pack_session(message: SessionMessage) -> bytes:
@@ -495,6 +500,8 @@ def pack_session(message: SessionMessage) -> bytes:
             return pack({"kind": "refusal", "code": message.code, "message": message.message})
         case Rejoin():
             return pack({"kind": "rejoin"})
+        case Farewell():
+            return pack({"kind": "farewell"})
         case BlobPart():
             return pack({"kind": "blob", "checksum": message.checksum, "data": message.data, "last": message.last})
         case BlobStored():
@@ -534,6 +541,8 @@ def unpack_session(data: bytes) -> SessionMessage:
         return Refusal(_take(message, "code", str), _take(message, "message", str))
     if kind == "rejoin":
         return Rejoin()
+    if kind == "farewell":
+        return Farewell()
     if kind == "blob":
         return BlobPart(_checksum(message), _take(message, "data", bytes), _take(message, "last", bool))
     if kind == "stored":

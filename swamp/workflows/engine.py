@@ -60,6 +60,7 @@ class Engine:
         self._now = now
         self._owner = owner
         self._inputs: list[Callable[[], None] | _Finished] = []
+        self._ends_told: set[tuple[str, int]] = set()  # steps whose end is among the inputs
         self._touched: dict[str, Run] = {}
 
     # ------------------------------------------------------------------ telling
@@ -90,6 +91,7 @@ class Engine:
         self.runs.clear()
         self._touched.clear()
         self._inputs.clear()
+        self._ends_told.clear()
         for run_id, plan, created_at in journal.active_runs(tx, self._owner):
             if only is not None and run_id not in only:
                 continue
@@ -115,14 +117,15 @@ class Engine:
     def finished(self, run_id: str, position: int, outcome: Outcome, machine: str = "") -> None:
         """The step's one result: its data and its status are stored together. Ignored for a step that has ended."""
         run = self.runs.get(run_id)
-        if run is not None:
+        if run is not None and self._is_first_end(run, position):
             self._touched[run_id] = run
             self._inputs.append(_Finished(run_id, position, outcome, machine))
 
     def given_up(self, run_id: str, position: int, status: str, error: str | None) -> None:
-        """The step ends without a result: lost, refused or canceled before it began."""
+        """The step ends without a result: lost, refused or canceled before it began. Ignored for a step that has
+        ended."""
         run = self.runs.get(run_id)
-        if run is not None:
+        if run is not None and self._is_first_end(run, position):
             self._tell(run, lambda: run.finished(position, status, self._now(), error=error))
 
     def requeued(self, run_id: str, position: int, dispatch_id: str) -> None:
@@ -143,6 +146,13 @@ class Engine:
         """The state of a step of an active run."""
         run = self.runs.get(run_id)
         return None if run is None else run.steps[position]
+
+    def _is_first_end(self, run: Run, position: int) -> bool:
+        key = (run.id, position)
+        if key in self._ends_told or run.steps[position].status in ENDED:
+            return False
+        self._ends_told.add(key)
+        return True
 
     def _tell(self, run: Run, apply: Callable[[], None]) -> None:
         self._touched[run.id] = run
@@ -185,15 +195,11 @@ class Engine:
 
     def _apply_inputs(self, tx: sqlite3.Connection) -> None:
         inputs, self._inputs = self._inputs, []
-        counted: dict[tuple[str, int], _Finished] = {}
+        self._ends_told.clear()
         new_data: list[NewData] = []
         spans: list[tuple[int, int]] = []
         for told in inputs:
             if isinstance(told, _Finished):
-                key = (told.run_id, told.position)
-                if key in counted or self.runs[told.run_id].steps[told.position].status in ENDED:
-                    continue
-                counted[key] = told
                 first = len(new_data)
                 new_data += self._data_of(told)
                 spans.append((first, len(new_data)))
@@ -202,7 +208,7 @@ class Engine:
         for told in inputs:
             if not isinstance(told, _Finished):
                 told()
-            elif counted.get((told.run_id, told.position)) is told:
+            else:
                 first, last = next(span)
                 data = [
                     {"name": version.name, "version": version.version, "specName": version.spec_name}

@@ -21,6 +21,9 @@ class PlannedStep:
     target: str  #: "" where the step is not placed
     call: int  #: index in `Plan.calls`
     depends_on: tuple[tuple[int, str], ...]  #: (position, condition)
+    on_worker_lost: str = "fail"  #: `fail` or `retry`
+    lost_timeout: int = 60  #: seconds
+    queue_timeout: int = 0  #: seconds; 0 is no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,14 @@ def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> 
         for step in job.steps:
             steps.append(
                 PlannedStep(
-                    step.name, number, step.target or "", call_of(step.task), edges(step.depends_on, step_index, first)
+                    name=step.name,
+                    job=number,
+                    target=step.target or "",
+                    call=call_of(step.task),
+                    depends_on=edges(step.depends_on, step_index, first),
+                    on_worker_lost=step.on_worker_lost,
+                    lost_timeout=step.lost_timeout,
+                    queue_timeout=step.queue_timeout or 0,
                 )
             )
         jobs.append(

@@ -148,6 +148,11 @@ class Run:
         self._end_steps([(position, "canceled", None, None, ()) for position in waiting], now)
         return alive
 
+    @property
+    def canceling(self) -> bool:
+        """Whether the run is being ended: nothing of it starts any more."""
+        return self._canceling
+
     # ------------------------------------------------------------------ restart
 
     @classmethod

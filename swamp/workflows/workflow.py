@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from swamp import yamlfile
 from swamp.definitions import PLACEHOLDER_ID, check_id, check_text, refuse_expressions
@@ -14,13 +14,22 @@ from swamp.yamlnode import Node, check_keys
 
 WORKFLOW_KEYS = ("id", "name", "description", "version", "tags", "concurrency", "jobs")
 JOB_KEYS = ("name", "description", "dependsOn", "concurrency", "steps")
-STEP_KEYS = ("name", "description", "target", "dependsOn", "task")
+STEP_KEYS = (
+    "name", "description", "target", "dependsOn", "task", "onWorkerLost", "lostTimeout", "queueTimeout",
+)  # fmt: skip
+PLACED_KEYS = ("onWorkerLost", "lostTimeout", "queueTimeout")
 TASK_KEYS = ("type", "modelIdOrName", "methodName", "inputs")
 TASK_TYPE = "model_method"
 
 Condition = Literal["succeeded", "failed", "completed", "skipped", "always"]
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+
+OnWorkerLost = Literal["fail", "retry"]
+
+ON_WORKER_LOST: tuple[OnWorkerLost, ...] = get_args(OnWorkerLost)
+
+LOST_TIMEOUT = 60  #: seconds, unless the step says otherwise
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,10 @@ class Step:
     target: str | None  #: where it runs; None: beside the engine
     depends_on: tuple[Dependency, ...] = ()
     description: str = ""
+    #: What to do when the machine is lost while the step runs: `fail`, or `retry` for work that may safely run twice.
+    on_worker_lost: OnWorkerLost = "fail"
+    lost_timeout: int = LOST_TIMEOUT  #: seconds that a step which must not run twice waits for a lost machine's result
+    queue_timeout: int | None = None  #: seconds that it may wait for a worker; None: as long as it takes
     line: int = field(default=0, compare=False, repr=False)
 
 
@@ -153,14 +166,42 @@ def _step(node: Node, number: int) -> Step:
     where = _where(node, "step", number)
     entries = check_keys(node, STEP_KEYS, where, required=("name", "task"))
     target = entries.get("target")
+    for key in PLACED_KEYS:
+        if key in entries and target is None:
+            raise entries[key].fail(f"{where} has '{key}' and no target", "only steps on a target can lose a worker")
+    on_worker_lost: OnWorkerLost = "fail"
+    if "onWorkerLost" in entries:
+        on_worker_lost = _on_worker_lost(entries["onWorkerLost"], where)
     return Step(
         name=check_text(entries["name"], f"'name' of {where}", lambda name: check_part_name(name, "step")),
         task=_task(entries["task"], where),
         target=check_text(target, f"'target' of {where}", check_target) if target else None,
         depends_on=_dependencies(entries, "step", where),
         description=_description(entries, where),
+        on_worker_lost=on_worker_lost,
+        lost_timeout=_seconds(entries, "lostTimeout", where, minimum=0, default=LOST_TIMEOUT),
+        queue_timeout=_seconds(entries, "queueTimeout", where, minimum=1, default=None),
         line=node.line,
     )
+
+
+def _on_worker_lost(node: Node, where: str) -> OnWorkerLost:
+    text = node.text(f"'onWorkerLost' of {where}")
+    for policy in ON_WORKER_LOST:
+        if text == policy:
+            return policy
+    raise node.fail(
+        f"'onWorkerLost' of {where} is '{text}'{did_you_mean(text, ON_WORKER_LOST)}",
+        "write fail, or retry if the step may safely run twice",
+    )
+
+
+S = TypeVar("S", int, int | None)
+
+
+def _seconds(entries: dict[str, Node], key: str, where: str, *, minimum: int, default: S) -> int | S:
+    node = entries.get(key)
+    return node.whole(f"'{key}' of {where} (seconds)", minimum=minimum) if node else default
 
 
 def _task(node: Node, where: str) -> Task:
@@ -242,6 +283,9 @@ def _step_document(step: Step) -> dict[str, object]:
         name=step.name,
         description=step.description,
         target=step.target,
+        onWorkerLost=step.on_worker_lost if step.on_worker_lost != "fail" else None,
+        lostTimeout=step.lost_timeout if step.lost_timeout != LOST_TIMEOUT else None,
+        queueTimeout=step.queue_timeout,
         dependsOn=[{"step": one.on, "condition": one.condition} for one in step.depends_on],
         task=task,
     )

@@ -83,12 +83,12 @@ def test_dependencies_have_a_condition_which_is_succeeded_by_default() -> None:
         (
             workflow(job(steps=step(extra="        lables: {}\n        descripton: x\n"))),
             "workflows/demo.yaml:7: unknown key 'lables' in step 's'",
-            "valid keys: name, description, target, dependsOn, task",
+            "valid keys: name, description, target, dependsOn, task, onWorkerLost, lostTimeout, queueTimeout",
         ),
         (
             workflow(job(steps=step(extra="        targett: x\n"))),
             "workflows/demo.yaml:7: unknown key 'targett' in step 's'; did you mean 'target'?",
-            "valid keys: name, description, target, dependsOn, task",
+            "valid keys: name, description, target, dependsOn, task, onWorkerLost, lostTimeout, queueTimeout",
         ),
         (
             workflow(job(extra="    dependsOn: [b]\n") + job("b")),
