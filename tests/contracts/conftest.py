@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.contracts.picture import Picture, paint
 from tests.contracts.tools import VERSIONS, Dashboard, Tools, install
+from tests.e2e.stage import Stage
 from tests.processes import RunningSwamp, run_swamp
 
 
-@pytest.fixture(scope="session")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Picture]:
-    root, scratch = tmp_path_factory.mktemp("picture") / "repository", tmp_path_factory.mktemp("scratch")
-    assert run_swamp("repo", "init", root, cwd=root.parent).code == 0
+@contextmanager
+def performing(directory: Path) -> Iterator[Stage]:
+    """A repository with a vault, in which nothing runs any more in the end."""
+    root, scratch = directory / "repository", directory / "scratch"
+    scratch.mkdir()
+    assert run_swamp("repo", "init", root, cwd=directory).code == 0
     assert run_swamp("vault", "create", "local_encryption", "main", cwd=root).code == 0
-    runtime = tempfile.mkdtemp(prefix="swamp-test-", dir="/tmp")
     started: list[RunningSwamp] = []
 
     def start(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> RunningSwamp:
         started.append(RunningSwamp(*arguments, cwd=cwd, env=env))
         return started[-1]
 
-    try:
-        yield paint(root, scratch, Path(runtime), start)
-    finally:
-        # Who asked for a run goes first, then who works, then the orchestrator, which was started before all.
-        for process in reversed(started):
-            if process.running:
-                process.press_ctrl_c()
-                with suppress(AssertionError):
-                    process.wait_for_end()
-            process.close()
-            print(f"── {process}\n{process.output}")
-        shutil.rmtree(runtime, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="swamp-test-", dir="/tmp", ignore_cleanup_errors=True) as runtime:
+        try:
+            yield Stage(root, scratch, Path(runtime), start)
+        finally:
+            # Who asked for a run goes first, then who works, then the orchestrator, which was started before all.
+            for process in reversed(started):
+                if process.running:
+                    process.press_ctrl_c()
+                    with suppress(AssertionError):
+                        process.wait_for_end()
+                process.close()
+                print(f"── {process}\n{process.output}")
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Picture]:
+    with performing(tmp_path_factory.mktemp("picture")) as stage:
+        yield paint(stage)
 
 
 @pytest.fixture(scope="session", params=VERSIONS)

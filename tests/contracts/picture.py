@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import redis
 
-from tests.e2e.stage import Stage, Start, step, until
+from tests.e2e.stage import Stage, step, until
 from tests.processes import RunningSwamp
 from tests.waiting import wait_until
 
@@ -40,16 +40,16 @@ class Picture:
 
     def jobs(self) -> dict[str, list[str]]:
         """The ids of all jobs, by state and target (`queued waiting`), in order; as Redis holds them."""
-        found = {}
+        found: dict[str, list[Any]] = {}
         for target in ("waiting", "busy", "done"):
             found[f"queued {target}"] = self.operator.lrange(f"rq:queue:{target}", 0, -1)
             for state, key in (("started", "wip"), ("finished",) * 2, ("failed",) * 2, ("canceled",) * 2):
                 found[f"{state} {target}"] = self.operator.zrange(f"rq:{key}:{target}", 0, -1)
         return {name: [job.decode().partition(":")[0] for job in jobs] for name, jobs in found.items() if jobs}
 
-    def everything(self) -> dict[bytes, bytes]:
+    def everything(self) -> dict[bytes, bytes | None]:
         """All of RQ's keys with their values, as the server packs them."""
-        dumped: dict[bytes, bytes] = {}
+        dumped: dict[bytes, bytes | None] = {}
         for key in self.operator.scan_iter("rq:*"):
             # A worker's hash is written anew every few seconds.
             if not key.startswith(b"rq:worker:"):
@@ -68,9 +68,8 @@ SETTLED = {
 }
 
 
-def paint(root: Path, scratch: Path, runtime: Path, start: Start) -> Picture:
-    """Start everything in the repository `root`, and wait until it holds still."""
-    stage = Stage(root, scratch, runtime, start)
+def paint(stage: Stage) -> Picture:
+    """Start everything, and wait until it holds still."""
     tokens = {target: stage.token(target) for target in ("waiting", "busy", "done")}
     stage.serve()
     workers = {target: stage.worker(tokens[target], target, "--concurrency", "1") for target in ("busy", "done")}
@@ -78,7 +77,7 @@ def paint(root: Path, scratch: Path, runtime: Path, start: Start) -> Picture:
     picture = Picture(stage, url, stage.swamp("redis", "url", "--full").stdout.strip(), workers)
 
     secret = {"SECRET": "word-of-a-secret"}
-    never, began = scratch / "never", scratch / "began"
+    never, began = stage.scratch / "never", stage.scratch / "began"
     stage.model("speak", SAYING, env=secret)
     stage.model("break", f"{SAYING}; exit 3", env=secret)
     stage.model("stray", SAYING, workingDir="word-of-an-argument")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from redis import Redis
 from rq import Queue, Worker
@@ -14,6 +15,7 @@ from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.registry import BaseRegistry
 from rq.results import Result
+from rq.worker import BaseWorker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 connection = Redis.from_url(sys.argv[1])
@@ -66,7 +68,7 @@ def describe_job(job: Job) -> dict[str, object]:
     }
 
 
-def describe_worker(worker: Worker) -> dict[str, object]:
+def describe_worker(worker: BaseWorker) -> dict[str, object]:
     current = worker.get_current_job()
     return {
         "key": worker.key,
@@ -84,7 +86,7 @@ def describe_worker(worker: Worker) -> dict[str, object]:
     }
 
 
-def describe_execution(composite: bytes) -> dict[str, object]:
+def describe_execution(composite: Any) -> dict[str, object]:
     job, _, execution = composite.decode().partition(":")
     found = Execution.fetch(execution, job, connection)
     return {"key": found.key, "job": found.job_id, "worker": found.worker_name, "created": found.created_at.isoformat()}

@@ -60,9 +60,9 @@ def install(name: str) -> Tools:
         if not (stamp.exists() and stamp.read_text() == wanted):
             shutil.rmtree(directory, ignore_errors=True)
             venv.create(directory)
-            pip = [sys.executable, "-m", "pip", "--python", directory / "bin" / "python", "install"]
-            options = ["--quiet", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement", requirements]
-            subprocess.run([*pip, *options], check=True, timeout=300)
+            pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", directory / "bin" / "python", "install"]
+            options = ["--quiet", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"]
+            subprocess.run([*pip, *options, requirements], check=True, timeout=300)
             stamp.write_text(wanted)
     return Tools(directory)
 
