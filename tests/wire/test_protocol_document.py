@@ -26,6 +26,7 @@ from swamp.wire.messages import (
     Declined,
     Dispatch,
     Dropped,
+    Farewell,
     Finished,
     Heartbeat,
     Hello,
@@ -67,6 +68,7 @@ SESSION: list[messages.SessionMessage] = [
     Welcome(TARGET, TARGET, "5f0c", 3, 0, "redis://127.0.0.1:6379/0", "u", "p", bytes(32), 4.0),
     Refusal("revoked", "no"),
     Rejoin(),
+    Farewell(),
     BlobPart(CHECKSUM, b"xyz", True),
     BlobStored(CHECKSUM, None),
 ]
