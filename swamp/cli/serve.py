@@ -15,9 +15,17 @@ from swamp.cli.context import Context, examples, options_with
         "SWAMP_REDIS_URL=redis://user:password@127.0.0.1:6379/0 swamp serve",
     ),
 )
-@click.option("--host", default="127.0.0.1", show_default=True, envvar="SWAMP_HOST", help="The address to listen on.")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="SWAMP_HOST",
+    help="The address to listen on.",
+)
 @click.option(
     "--port",
+    metavar="PORT",
     default=9090,
     show_default=True,
     type=click.IntRange(0, 65535),

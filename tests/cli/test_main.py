@@ -17,7 +17,10 @@ from swamp.cli.main import run
 from tests.cli.misbehaving import SECRET
 from tests.processes import SWAMP, environment, run_swamp
 
-HEAVY = ("redis", "rq", "cryptography", "yaml", "starlette", "cel_expr_python", "sqlite3", "http.client")
+HEAVY = (
+    *("redis", "rq", "cryptography", "yaml", "starlette", "cel_expr_python", "sqlite3", "http.client"),
+    *("asyncio", "uvicorn", "websockets", "msgpack", "noise", "prometheus_client", "workers"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +83,36 @@ def test_the_version_is_printed_alone(capsys):
 
 @pytest.mark.parametrize("typed", [["--help"], ["--version"], ["worker"], ["wrker"]], ids=" ".join)
 def test_help_version_and_misspelt_commands_load_nothing_heavy(typed):
+    assert loaded(typed, HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["worker", "token", "list"],
+        ["worker", "list"],
+        ["data", "query", "true"],
+        ["data", "list"],
+        ["workflow", "history", "search"],
+        ["workflow", "run", "nowhere"],
+        ["model", "validate"],
+        *[[*words, "--help"] for words in COMMANDS],
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_speak_to_redis_does_not_load_its_client(typed, tmp_path):
+    run(["init"])
+    assert loaded(typed, ("redis", "rq", "starlette", "uvicorn", "asyncio")) == []
+
+
+def loaded(typed, names):
+    """Those of the modules `names` that carrying out the command line `typed` imports, in a process of its own."""
     program = (
         "import sys; from swamp.cli.main import run; run(sys.argv[1:]);"
-        f"print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
+        f"print('loaded:', *[name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program, *typed], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "loaded: []"
+    return done.stdout.splitlines()[-1].split()[1:]
 
 
 @pytest.mark.parametrize(

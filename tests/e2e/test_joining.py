@@ -16,7 +16,7 @@ NOT_ALLOWED, BUSY = 4, 75
 def test_text_that_is_no_token_is_refused_before_anything_is_touched(stage: Stage):
     done = stage.swamp("worker", "connect", stage.url, "--token", "node.12ab", "--cache-dir", stage.scratch / "cache")
 
-    assert done.code == 1
+    assert done.code == NOT_ALLOWED
     assert "Error: this is not an enrollment token" in done.stderr
     assert "swamp worker token create <name> --duration 1h" in done.stderr
     assert "12ab" not in done.stderr, "what was typed may be most of a secret"

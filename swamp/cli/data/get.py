@@ -22,7 +22,7 @@ from swamp.data.versions import Version, find_version, read_content
 )
 @click.argument("model")
 @click.argument("name")
-@click.option("--version", type=click.IntRange(min=1), help="Default: the newest.")
+@click.option("--version", metavar="N", type=click.IntRange(min=1), help="Default: the newest.")
 @click.option(
     "--content/--no-content",
     default=None,

@@ -30,7 +30,7 @@ SHOWN = ("name", "version", "modelName", "specName", "createdAt", "size")  #: th
 )
 @click.argument("predicate")
 @click.option("--select", metavar="CEL", help="What to print of each match (default: a table).")
-@click.option("--limit", type=click.IntRange(min=1), help="Print at most so many, the newest.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Print at most so many, the newest.")
 @swamp_options
 def command(ctx: Context, predicate: str, select: str | None, limit: int | None) -> None:
     """Find the data for which PREDICATE, a CEL expression, is true; newest first.
@@ -73,17 +73,16 @@ def _show(ctx: Context, query: Query, limit: int | None, matches: Iterator[Match
 
 
 def _selected(ctx: Context, select: str, matches: Iterator[Match]) -> None:
-    found = without = 0
+    found = shown = 0
     for match in matches:
         found += 1
         if match.decided:
+            shown += 1
             ctx.out(_line(match.value))
-        else:
-            without += 1
     if not found:
         ctx.say("No data matches.")
-    elif without:
-        ctx.say(f"{without} of {found} matches have no value for {select}")
+    elif not shown:  # most often an attribute that is spelt otherwise
+        ctx.say(f"Data matches ({found}), but none of it has a value for {select}; --json shows what there is.")
 
 
 def _table(ctx: Context, matches: Iterator[Match]) -> None:

@@ -16,7 +16,14 @@ from swamp.names import check_name
 @click.command("create", epilog=examples("swamp model create command/shell remote-echo --arg execute.run='echo hello'"))
 @click.argument("type_name", metavar="TYPE")
 @click.argument("name")
-@click.option("--arg", "arguments", multiple=True, metavar="METHOD.ARGUMENT=VALUE", help="An argument of a method.")
+@click.option(
+    "--arg",
+    "arguments",
+    multiple=True,
+    metavar="METHOD.ARGUMENT=VALUE",
+    help="An argument of a method; may be repeated.",
+    allow_from_autoenv=False,  # click would split its value at every space
+)
 @swamp_options
 def command(ctx: Context, type_name: str, name: str, arguments: tuple[str, ...]) -> None:
     """Create a model of TYPE called NAME.

@@ -22,14 +22,20 @@ from swamp.workflows.events import Event
 @click.argument("model")
 @click.argument("method")
 @click.option(
-    "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An argument for this run only; may be repeated."
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument for this run only; may be repeated. A map takes one entry an option: env.HOME=/tmp",
+    allow_from_autoenv=False,  # click would split its value at every space
 )
 @swamp_options
 def command(ctx: Context, model: str, method: str, inputs: tuple[str, ...]) -> None:
     """Run the method METHOD of MODEL (name or id) on this machine and show its output while it runs.
 
     What the method prints on stdout and stderr goes to stdout and stderr; with --json one document tells how it ended
-    and which data it made. What it produced is stored either way.
+    and which data it made. What it produced is stored either way. Which arguments there are, says
+    swamp model type describe TYPE.
 
     Exit codes: 0 succeeded; 1 failed; 3 no such model or method.
     """

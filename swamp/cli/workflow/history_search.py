@@ -18,7 +18,9 @@ from swamp.repo import Repo
     epilog=examples("swamp workflow history search", "swamp workflow history search remote-demo --limit 5"),
 )
 @click.argument("workflow", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most so many runs.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most so many runs."
+)
 @swamp_options
 def command(ctx: Context, workflow: str | None, limit: int) -> None:
     """List the runs of all workflows, or of WORKFLOW, newest first."""
