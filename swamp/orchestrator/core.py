@@ -129,7 +129,8 @@ class Core:
             journal.set_meta(tx, "incarnation", str(self.incarnation))
             self._reload(tx)
             self._end_local_steps_of_the_last_boot()
-            self._save(tx)
+            saved = self._save(tx)
+        self._follow(saved)
         self._thread.start()
 
     def stop(self) -> None:

@@ -31,6 +31,14 @@ def until(file: Path) -> str:
     return f"while [ ! -e {shlex.quote(str(file))} ]; do sleep 0.02; done"
 
 
+def is_alive(pid: int) -> bool:
+    """Whether the process runs, on Linux; one that waits for its parent to notice its end does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
 @dataclass
 class Stage:
     """`root` is the repository. Every process that it starts is ended after the test."""
@@ -132,6 +140,10 @@ class Stage:
     def history(self) -> list[dict[str, Any]]:
         """All runs, newest first."""
         return list(self.json("workflow", "history", "search"))
+
+    def statuses(self) -> dict[str, str]:
+        """How the newest run of each workflow ended, or `running`."""
+        return {run["workflowName"]: run["status"] for run in reversed(self.history())}
 
     def query(self, predicate: str, select: str) -> list[Any]:
         """What the newest data that match have to show."""

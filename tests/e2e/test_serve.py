@@ -15,7 +15,7 @@ import redis
 
 from swamp.broker.acl import AclUser, orchestrator_rules, password_hash
 from swamp.broker.embedded import EmbeddedRedis
-from tests.e2e.stage import Stage, until
+from tests.e2e.stage import Stage, is_alive, until
 from tests.processes import Ended, free_port, run_swamp
 from tests.waiting import wait_until
 
@@ -35,13 +35,6 @@ def refused(stage: Stage, *arguments: str) -> Ended:
 def embedded_server(stage: Stage) -> int:
     """The process id of the orchestrator's own server."""
     return int((stage.root / ".swamp/redis/redis.pid").read_text())
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_a_second_orchestrator_of_a_repository_is_refused(stage: Stage):

@@ -86,16 +86,21 @@ def _follow(orchestrator: Client, name: str, watched: Watched, view: Listener) -
 
     def cancel() -> None:
         nonlocal interrupted
-        if not watched.run:
-            raise KeyboardInterrupt
         interrupted = True
+        if watched.run:  # else it is canceled as soon as its first event has told its id
+            send()
+
+    def send() -> None:
         view.note("Canceling the run; Ctrl-C again stops watching it.")
         with suppress(NotFound):  # it has just ended: its last events are on their way
             orchestrator.cancel(watched.run)
 
     with _on_ctrl_c(cancel):
         for event in orchestrator.run({"workflow": name}):
+            known = bool(watched.run)
             watched.event(event)
+            if interrupted and watched.run and not known:
+                send()
     return interrupted
 
 
