@@ -43,3 +43,15 @@ def parse_duration(text: str) -> timedelta:
     if seconds > 100 * _UNITS["y"]:
         raise Invalid(f"'{text}' is longer than 100 years", hint="choose a shorter duration, for example 1y")
     return timedelta(seconds=seconds)
+
+
+def duration_text(duration: timedelta) -> str:
+    """The shortest text that `parse_duration` reads as this duration: `30s`, `90s`, `15m`, `1h`, `7d`.
+
+    Parts of a second are rounded.
+    """
+    seconds = round(duration.total_seconds())
+    unit, size = next(
+        ((unit, size) for unit, size in (("d", 86400), ("h", 3600), ("m", 60)) if seconds % size == 0), ("s", 1)
+    )
+    return f"{seconds // size}{unit}"

@@ -24,9 +24,21 @@ class RunRow:
     created_at: str
     ended_at: str | None
     error: str | None
+    owner: str  #: who drives it: `serve` or `command`
 
 
-_RUN_COLUMNS = "id, kind, workflow_name, status, created_at, ended_at, error"
+_RUN_COLUMNS = "id, kind, workflow_name, status, created_at, ended_at, error, owner"
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRun:
+    """What an engine needs to go on with a run, beside its steps."""
+
+    id: str
+    plan: str
+    created_at: str
+    deadline: str | None
+    canceled_at: str | None
 
 
 def add_run(
@@ -39,12 +51,13 @@ def add_run(
     plan: str,
     steps: int,
     created_at: str,
+    deadline: str | None = None,
 ) -> None:
     """A new run and its `steps` pending steps."""
     tx.execute(
-        "INSERT INTO runs (id, kind, workflow_id, workflow_name, owner, status, plan, created_at)"
-        " VALUES (?, ?, ?, ?, ?, 'running', ?, ?)",
-        (run_id, kind, workflow_id, workflow_name, owner, plan, created_at),
+        "INSERT INTO runs (id, kind, workflow_id, workflow_name, owner, status, plan, created_at, deadline)"
+        " VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?)",
+        (run_id, kind, workflow_id, workflow_name, owner, plan, created_at, deadline),
     )
     tx.executemany(
         "INSERT INTO steps (run_id, position, status) VALUES (?, ?, 'pending')",
@@ -56,11 +69,29 @@ def end_run(tx: sqlite3.Connection, run_id: str, status: str, error: str | None,
     tx.execute("UPDATE runs SET status = ?, error = ?, ended_at = ? WHERE id = ?", (status, error, ended_at, run_id))
 
 
-def active_runs(tx: sqlite3.Connection, owner: str) -> list[tuple[str, str, str]]:
-    """(id, plan, created_at) of every run of this owner that has not ended, oldest first."""
-    return tx.execute(
-        "SELECT id, plan, created_at FROM runs WHERE status = 'running' AND owner = ? ORDER BY seq", (owner,)
-    ).fetchall()
+def cancel_runs(tx: sqlite3.Connection, canceled: Iterable[tuple[str, str]]) -> None:
+    """(id, since when) of runs that are being ended early; what was asked for must survive whoever heard it."""
+    tx.executemany("UPDATE runs SET canceled_at = ? WHERE id = ?", ((since, run_id) for run_id, since in canceled))
+
+
+def active_runs(tx: sqlite3.Connection, owner: str) -> list[ActiveRun]:
+    """Every run of this owner that has not ended, oldest first."""
+    rows = tx.execute(
+        "SELECT id, plan, created_at, deadline, canceled_at FROM runs WHERE status = 'running' AND owner = ?"
+        " ORDER BY seq",
+        (owner,),
+    )
+    return [ActiveRun(*row) for row in rows]
+
+
+def running_runs(tx: sqlite3.Connection, workflow: str) -> list[RunRow]:
+    """The runs of this workflow that have not ended, newest first."""
+    rows = tx.execute(
+        f"SELECT {_RUN_COLUMNS} FROM runs WHERE workflow_name = ? AND kind = 'workflow' AND status = 'running'"  # noqa: S608
+        " ORDER BY seq DESC",
+        (workflow,),
+    )
+    return [RunRow(*row) for row in rows]
 
 
 def search_runs(tx: sqlite3.Connection, workflow: str | None, limit: int) -> list[RunRow]:

@@ -29,6 +29,8 @@ CREATE TABLE runs (
     status TEXT NOT NULL,                   -- running, succeeded, failed, canceled
     plan TEXT NOT NULL,                     -- JSON: jobs, steps and resolved invocations, frozen at acceptance
     created_at TEXT NOT NULL,
+    deadline TEXT,                          -- when it is canceled if it has not ended; NULL: never
+    canceled_at TEXT,                       -- since when it is being ended early; NULL: nobody asked
     ended_at TEXT,
     error TEXT
 );

@@ -7,11 +7,14 @@ comes back, to be started after the commit. So a state that anybody can see is a
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
+from swamp.clock import from_iso, iso
 from swamp.data import journal
 from swamp.data.record import Origin
 from swamp.data.versions import NewData, add_versions
@@ -62,12 +65,16 @@ class Engine:
         self._inputs: list[Callable[[], None] | _Finished] = []
         self._ends_told: set[tuple[str, int]] = set()  # steps whose end is among the inputs
         self._touched: dict[str, Run] = {}
+        self._canceled: list[tuple[str, str]] = []  # to be stored
+        self._deadlines: list[tuple[str, str]] = []  # a heap: (when, run id); of runs that have ended, too
 
     # ------------------------------------------------------------------ telling
 
-    def accept(self, tx: sqlite3.Connection, run_id: str, plan: Plan) -> Run:
-        """A new run. It is stored at once; its first steps come with the next `save`."""
+    def accept(self, tx: sqlite3.Connection, run_id: str, plan: Plan, timeout: timedelta | None = None) -> Run:
+        """A new run, that is to be canceled if it takes longer than `timeout`. It is stored at once; its first steps
+        come with the next `save`."""
         now = self._now()
+        deadline = iso(from_iso(now) + timeout) if timeout is not None else None
         journal.add_run(
             tx,
             run_id,
@@ -78,11 +85,11 @@ class Engine:
             plan.to_json(),
             len(plan.steps),
             now,
+            deadline,
         )
-        run = Run(run_id, plan, now)
+        run = Run(run_id, plan, now, deadline=deadline)
         run.start()
-        self.runs[run_id] = run
-        self._touched[run_id] = run
+        self._take_up(run)
         return run
 
     def load(self, tx: sqlite3.Connection, only: Collection[str] | None = None) -> None:
@@ -92,17 +99,32 @@ class Engine:
         self._touched.clear()
         self._inputs.clear()
         self._ends_told.clear()
-        for run_id, plan, created_at in journal.active_runs(tx, self._owner):
-            if only is not None and run_id not in only:
+        self._canceled.clear()
+        self._deadlines.clear()
+        for row in journal.active_runs(tx, self._owner):
+            if only is not None and row.id not in only:
                 continue
             records = [
-                StepRecord(row.status, row.dispatch_id, row.started_at, row.ended_at, row.error)
-                for row in journal.load_steps(tx, run_id)
+                StepRecord(step.status, step.dispatch_id, step.started_at, step.ended_at, step.error)
+                for step in journal.load_steps(tx, row.id)
             ]
-            run = Run.restore(run_id, plan_from_json(plan), created_at, records, journal.last_event_seq(tx, run_id))
+            run = Run.restore(
+                row.id,
+                plan_from_json(row.plan),
+                row.created_at,
+                records,
+                journal.last_event_seq(tx, row.id),
+                row.deadline,
+                row.canceled_at,
+            )
             run.resume(self._now())
-            self.runs[run_id] = run
-            self._touched[run_id] = run
+            self._take_up(run)
+
+    def _take_up(self, run: Run) -> None:
+        self.runs[run.id] = run
+        self._touched[run.id] = run
+        if run.deadline is not None and not run.canceling:
+            heapq.heappush(self._deadlines, (run.deadline, run.id))
 
     def started(self, run_id: str, position: int, machine: str, worker: str) -> None:
         run = self.runs.get(run_id)
@@ -140,7 +162,26 @@ class Engine:
         if run is None:
             return []
         self._touched[run_id] = run
-        return run.cancel(self._now())
+        now = self._now()
+        alive = run.cancel(now)
+        if run.canceled_at == now:
+            self._canceled.append((run_id, now))
+        return alive
+
+    def overdue(self) -> list[str]:
+        """Runs whose time has come to an end since the last call, for the caller to cancel."""
+        over = []
+        while self._deadlines and self._deadlines[0][0] <= self._now():
+            _, run_id = heapq.heappop(self._deadlines)
+            if run_id in self.runs and not self.runs[run_id].canceling:
+                over.append(run_id)
+        return over
+
+    def seconds_to_deadline(self) -> float | None:
+        """How long `overdue` will have nothing to tell, 0 or more; None where no run has a limit."""
+        if not self._deadlines:
+            return None
+        return max(0.0, (from_iso(self._deadlines[0][0]) - from_iso(self._now())).total_seconds())
 
     def record(self, run_id: str, position: int) -> StepRecord | None:
         """The state of a step of an active run."""
@@ -169,6 +210,9 @@ class Engine:
         transaction) and returns its id. If this raises, the engine's memory is ahead of the disk: call `load`."""
         saved = Saved()
         self._apply_inputs(tx)
+        if self._canceled:
+            journal.cancel_runs(tx, self._canceled)
+            self._canceled.clear()
         for run in self._touched.values():
             self._hand_out(run, place, saved)
             if run.changed:

@@ -21,7 +21,8 @@ job-finished
     `job`, `status`.
 run-finished
     `status` (`succeeded`, `failed` or `canceled`), `error` (text or null), `durationMs`, and the step counts
-    `succeeded`, `failed`, `skipped`, `canceled`.
+    `succeeded`, `failed`, `skipped`, `canceled`. `error` is that of the first step that failed; of a run that was
+    canceled because its time was over (`workflow run --timeout`) it is `the run took longer than 30s`.
 
 A reader ignores kinds and fields that it does not know.
 """

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -45,8 +46,15 @@ def plan_of_workflow(repo: Repo, name: str) -> Plan:
     return plan_workflow(find_workflow(repo, name), resolve)
 
 
-def run_workflow(repo: Repo, name: str, listener: Callable[[Event], None], environ: Mapping[str, str]) -> str:
-    """Run a workflow here; returns its status. `listener` hears every event after it was stored.
+def run_workflow(
+    repo: Repo,
+    name: str,
+    listener: Callable[[Event], None],
+    environ: Mapping[str, str],
+    timeout: timedelta | None = None,
+) -> str:
+    """Run a workflow here, at most as long as `timeout`; returns its status. `listener` hears every event after it was
+    stored.
 
     Raises `Unreachable`, before anything has started, for a workflow that places a step on a target.
     """
@@ -57,7 +65,7 @@ def run_workflow(repo: Repo, name: str, listener: Callable[[Event], None], envir
             hint="start one in another terminal with: swamp serve",
             code="no_orchestrator",
         )
-    return _drive(repo, plan, listener, environ)
+    return _drive(repo, plan, listener, environ, timeout)
 
 
 def run_method(
@@ -77,13 +85,19 @@ def _listed(names: frozenset[str]) -> str:
     return ", ".join(f"'{name}'" for name in sorted(names))
 
 
-def _drive(repo: Repo, plan: Plan, listener: Callable[[Event], None], environ: Mapping[str, str]) -> str:
+def _drive(
+    repo: Repo,
+    plan: Plan,
+    listener: Callable[[Event], None],
+    environ: Mapping[str, str],
+    timeout: timedelta | None = None,
+) -> str:
     store = Store.open(repo.database, repo.blobs, create=True)
     try:
         end_abandoned_runs(repo, store)
         run_id = str(uuid.uuid4())
         with _driving(repo, run_id):
-            return _drive_to_the_end(repo, store, run_id, plan, listener, environ)
+            return _drive_to_the_end(repo, store, run_id, plan, listener, environ, timeout)
     finally:
         store.close()
 
@@ -97,7 +111,13 @@ _Inbox = queue.SimpleQueue[LocalOutput | LocalFinished | _CtrlC]
 
 
 def _drive_to_the_end(
-    repo: Repo, store: Store, run_id: str, plan: Plan, listener: Callable[[Event], None], environ: Mapping[str, str]
+    repo: Repo,
+    store: Store,
+    run_id: str,
+    plan: Plan,
+    listener: Callable[[Event], None],
+    environ: Mapping[str, str],
+    timeout: timedelta | None,
 ) -> str:
     engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
     inbox: _Inbox = queue.SimpleQueue()
@@ -107,7 +127,7 @@ def _drive_to_the_end(
     def save(accept: bool = False) -> list[tuple[str, str]]:
         with store.write() as tx:
             if accept:
-                engine.accept(tx, run_id, plan)
+                engine.accept(tx, run_id, plan, timeout)
             saved = engine.save(tx, _no_targets)
         for event in saved.events:
             listener(event)
@@ -119,7 +139,7 @@ def _drive_to_the_end(
         with _ctrl_c_comes_through(inbox):
             ended = save(accept=True)
             while not ended:
-                for message in _received(inbox):
+                for message in _received(inbox, engine.seconds_to_deadline()):
                     match message:
                         case LocalOutput():
                             engine.output(run_id, message.position, message.stream, message.text)
@@ -129,6 +149,9 @@ def _drive_to_the_end(
                             engine.cancel(run_id)
                             steps.cancel_all("canceled with Ctrl-C", 0.0 if interrupted else GRACE)
                             interrupted = True
+                for overdue in engine.overdue():
+                    engine.cancel(overdue)
+                    steps.cancel_all(engine.runs[overdue].why_canceled, GRACE)
                 ended = save()
     finally:
         if not steps.idle:
@@ -139,10 +162,11 @@ def _drive_to_the_end(
     return status
 
 
-def _received(inbox: _Inbox) -> list[LocalOutput | LocalFinished | _CtrlC]:
-    """What has come in; waits for something."""
-    messages = [inbox.get()]
+def _received(inbox: _Inbox, patience: float | None) -> list[LocalOutput | LocalFinished | _CtrlC]:
+    """What has come in; waits for something, at most `patience` seconds."""
+    messages: list[LocalOutput | LocalFinished | _CtrlC] = []
     with suppress(queue.Empty):
+        messages.append(inbox.get(timeout=patience))
         while len(messages) < 1000:
             messages.append(inbox.get_nowait())
     return messages
@@ -210,7 +234,7 @@ def _lock_path(repo: Repo, run_id: str) -> Path:
 def end_abandoned_runs(repo: Repo, store: Store) -> None:
     """Give every run whose command was killed its end: nothing stays `running` for ever."""
     with store.read() as tx:
-        candidates = [run_id for run_id, _, _ in journal.active_runs(tx, "command")]
+        candidates = [run.id for run in journal.active_runs(tx, "command")]
     abandoned = [run_id for run_id in candidates if not _is_driven(repo, run_id)]
     if not abandoned:
         return

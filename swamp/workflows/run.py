@@ -9,8 +9,9 @@ The table of step states:
 
 A job is `pending` until its own dependencies have ended, then runs its steps, each the moment its dependencies allow
 it, and ends with its last step: `failed` if any step failed, else `canceled` if any was canceled, else `succeeded`,
-or `skipped` if no step ran. The run ends with its last job, by the same rule. Nothing here waits for a level of the
-graph, and the work per transition is the number of edges of the step concerned.
+or `skipped` if no step ran. The run ends with its last job, by the same rule. A run that is canceled, by a person or
+because its time is over, starts nothing more; it ends when what had begun has ended. Nothing here waits for a level of
+the graph, and the work per transition is the number of edges of the step concerned.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from swamp.clock import from_iso
+from swamp.clock import duration_text, from_iso
 from swamp.workflows.events import Event
 from swamp.workflows.plan import Plan
 
@@ -54,10 +55,14 @@ class Run:
     `events`   the events to be stored and shown, numbered (drain it).
     """
 
-    def __init__(self, run_id: str, plan: Plan, created_at: str, last_seq: int = 0) -> None:
+    def __init__(
+        self, run_id: str, plan: Plan, created_at: str, last_seq: int = 0, deadline: str | None = None
+    ) -> None:
         self.id = run_id
         self.plan = plan
         self.created_at = created_at
+        self.deadline = deadline  #: when its time is over; None where it has no limit
+        self.canceled_at: str | None = None  #: since when it is being ended early
         self.status = "running"
         self.error: str | None = None
         self.ready: list[int] = []
@@ -65,7 +70,6 @@ class Run:
         self.events: list[Event] = []
         self.steps = [StepRecord() for _ in plan.steps]
         self._seq = last_seq
-        self._canceling = False
         self._job_status = ["pending"] * len(plan.jobs)
         self._job_left = [job.size for job in plan.jobs]
         self._job_waits = [len(job.depends_on) for job in plan.jobs]
@@ -133,9 +137,9 @@ class Run:
 
     def cancel(self, now: str) -> list[int]:
         """End what has not begun. Returns the positions of steps that are queued or running, for the caller to stop."""
-        if self._canceling or self.status != "running":
+        if self.canceling or self.status != "running":
             return []
-        self._canceling = True
+        self.canceled_at = now
         alive = [p for p, record in enumerate(self.steps) if record.status in ("queued", "running")]
         waiting = [position for position, record in enumerate(self.steps) if record.status == "pending"]
         # What is ready but was not taken yet has been counted as running.
@@ -151,15 +155,35 @@ class Run:
     @property
     def canceling(self) -> bool:
         """Whether the run is being ended: nothing of it starts any more."""
-        return self._canceling
+        return self.canceled_at is not None
+
+    @property
+    def why_canceled(self) -> str:
+        """For people; of a run that is being ended."""
+        return self._out_of_time() or "the run was canceled"
+
+    def _out_of_time(self) -> str | None:
+        if self.deadline is None or self.canceled_at is None or self.canceled_at < self.deadline:
+            return None
+        return f"the run took longer than {duration_text(from_iso(self.deadline) - from_iso(self.created_at))}"
 
     # ------------------------------------------------------------------ restart
 
     @classmethod
-    def restore(cls, run_id: str, plan: Plan, created_at: str, records: Iterable[StepRecord], last_seq: int) -> Run:
+    def restore(
+        cls,
+        run_id: str,
+        plan: Plan,
+        created_at: str,
+        records: Iterable[StepRecord],
+        last_seq: int,
+        deadline: str | None = None,
+        canceled_at: str | None = None,
+    ) -> Run:
         """The state of a stored run. Steps that may start and have not are in `ready`; `queued` and `running` ones keep
         their place, for the caller to settle. No events come of it."""
-        run = cls(run_id, plan, created_at, last_seq)
+        run = cls(run_id, plan, created_at, last_seq, deadline)
+        run.canceled_at = canceled_at
         run.steps = list(records)
         for position, record in enumerate(run.steps):
             if record.status in ENDED:
@@ -207,7 +231,7 @@ class Run:
         skipped: list[tuple[int, str, str | None, int | None, Sequence[Mapping[str, object]]]] = []
         for index in indices:
             job = self.plan.jobs[index]
-            if self._canceling:
+            if self.canceling:
                 continue
             if all(self._job_status[on] in CONDITIONS[condition] for on, condition in job.depends_on):
                 self._jobs_waiting.append(index)
@@ -264,7 +288,7 @@ class Run:
                 if self._step_waits[dependent] or self.steps[dependent].status in ENDED:
                     continue
                 conditions = self.plan.steps[dependent].depends_on
-                if self._canceling:
+                if self.canceling:
                     work.append((dependent, "canceled", None, None, ()))
                 elif all(self.steps[on].status in CONDITIONS[condition] for on, condition in conditions):
                     offered.append(dependent)
@@ -289,7 +313,7 @@ class Run:
         for dependent in self._job_dependents[index]:
             self._job_waits[dependent] -= 1
             # Without steps left it was canceled before it began.
-            if self._job_waits[dependent] or self._job_left[dependent] == 0 or self._canceling:
+            if self._job_waits[dependent] or self._job_left[dependent] == 0 or self.canceling:
                 continue
             waiting = self.plan.jobs[dependent]
             if all(self._job_status[on] in CONDITIONS[condition] for on, condition in waiting.depends_on):
@@ -314,7 +338,7 @@ class Run:
         combined = _combined(self._job_status)
         # A run in which every condition said no has done what it was told.
         self.status = "succeeded" if combined == "skipped" else combined
-        self.error = first_failure or None
+        self.error = first_failure or (self._out_of_time() if self.status == "canceled" else None)
         duration = from_iso(now) - from_iso(self.created_at)
         self._emit(
             now,
