@@ -49,6 +49,12 @@ class Stage:
     start_swamp: Start
     port: int = field(default_factory=free_port)
 
+    def neighbour(self) -> Stage:
+        """Another repository beside this one."""
+        root = self.root.with_name("neighbour")
+        assert run_swamp("repo", "init", root, cwd=self.scratch).code == 0
+        return Stage(root, self.scratch, self.runtime, self.start_swamp)
+
     # ------------------------------------------------------------------ commands
 
     def swamp(self, *arguments: str | Path, timeout: float = 30.0) -> Ended:
