@@ -1,0 +1,71 @@
+"""RQ's books as the function library keeps them: never so that a tool that may only read would stumble over them."""
+
+from __future__ import annotations
+
+import redis
+
+from swamp.broker.functions import Job, load_library, mirror, push
+
+NOW = "2026-06-15T11:34:58.961Z"
+LATER = "2026-06-15T11:35:13.961Z"
+SHOWN = ("worker", "node", "node", 60, ["birth", NOW, "state", "idle"])
+STARTED = ("started", "node", "node--1", "a1", "node", NOW)
+ENDED = ("ended", "node", "node--1", "a1", "node", NOW, LATER, "finished", "", "1.250")
+
+
+def with_a_job(full: redis.Redis) -> redis.Redis:
+    load_library(full)
+    push(full, "node", [Job("node--1", b"call", "w / j / s — m.execute", b"sealed")], NOW)
+    return full
+
+
+def test_the_name_of_a_worker_goes_before_its_hash(full: redis.Redis) -> None:
+    load_library(full)
+    mirror(full, [SHOWN], NOW, 1781523298.0)
+    for names in ("rq:workers", "rq:workers:node"):
+        assert 0 < full.ttl(names) < full.ttl("rq:worker:node")
+
+
+def test_a_name_without_a_hash_goes_when_workers_are_shown_again(full: redis.Redis) -> None:
+    load_library(full)
+    mirror(full, [SHOWN, ("worker", "other", "node", 60, [])], NOW, 1781523298.0)
+    full.delete("rq:worker:other")
+    mirror(full, [("worker", "node", "node", 60, [])], LATER, 1781523313.0)
+    assert full.smembers("rq:workers") == full.smembers("rq:workers:node") == {b"rq:worker:node"}
+
+
+def test_a_worker_that_is_shown_again_keeps_its_birth_and_its_counts(full: redis.Redis) -> None:
+    with_a_job(full)
+    mirror(full, [SHOWN, STARTED, ENDED], NOW, 1781523298.0)
+    mirror(full, [("worker", "node", "node", 60, ["birth", LATER, "state", "idle"])], LATER, 1781523313.0)
+    shown = full.hgetall("rq:worker:node")
+    assert (shown[b"birth"], shown[b"last_heartbeat"]) == (NOW.encode(), LATER.encode())
+    assert (shown[b"successful_job_count"], shown[b"total_working_time"]) == (b"1", b"1.25")
+
+
+def test_an_idle_worker_shows_its_queue_before_there_was_a_job(full: redis.Redis) -> None:
+    load_library(full)
+    mirror(full, [SHOWN], NOW, 1781523298.0)
+    assert full.smembers("rq:queues") == {b"rq:queue:node"}
+
+
+def test_a_job_that_a_tool_has_deleted_does_not_come_back_in_part(full: redis.Redis) -> None:
+    with_a_job(full)
+    full.delete("rq:job:node--1")
+    mirror(full, [SHOWN, STARTED], NOW, 1781523298.0)
+    assert not full.exists("rq:job:node--1", "rq:wip:node", "rq:worker:node:executions")
+    assert not full.hexists("rq:worker:node", "current_job")
+    mirror(full, [ENDED], LATER, 1781523313.0)
+    assert not full.exists("rq:job:node--1", "rq:finished:node", "rq:results:node--1")
+
+
+def test_a_worker_gets_free_of_a_job_that_a_tool_has_deleted_while_it_ran(full: redis.Redis) -> None:
+    with_a_job(full)
+    mirror(full, [SHOWN, STARTED], NOW, 1781523298.0)
+    full.delete("rq:job:node--1")
+    mirror(full, [ENDED], LATER, 1781523313.0)
+    assert not full.exists(
+        "rq:wip:node", "rq:worker:node:executions", "rq:execution:node--1:a1", "rq:executions:node--1"
+    )
+    assert full.hget("rq:worker:node", "state") == b"idle"
+    assert not full.hexists("rq:worker:node", "current_job")
