@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import NoReturn
 
 from starlette.applications import Starlette
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
-from swamp.clock import utc_now
+from swamp.clock import parse_duration, utc_now
 from swamp.data import journal
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError
 from swamp.names import did_you_mean
@@ -110,14 +111,14 @@ class App:
 
     async def _run(self, request: Request) -> Response:
         """Accept a run of a workflow, and tell its events."""
-        name = await _workflow_of(request)
+        name, timeout = await _wanted(request)
         plan = await asyncio.to_thread(plan_of_workflow, self._core.repo, name)
         run_id = str(uuid.uuid4())
 
         def accept(tx: sqlite3.Connection) -> None:
             _check_targets(tx, plan)
             log.info("run %s received: workflow %s", run_id, plan.workflow_name)
-            self._core.engine.accept(tx, run_id, plan)
+            self._core.engine.accept(tx, run_id, plan, timeout)
 
         await asyncio.wrap_future(self._core.ask(accept))
         return self._stream(run_id, 0)
@@ -158,7 +159,7 @@ class App:
         run_id = request.path_params["run"]
 
         def cancel(tx: sqlite3.Connection) -> bool:
-            return self._core.cancel_run(journal.get_run(tx, run_id).id, "the run was canceled")
+            return self._core.cancel_run(journal.get_run(tx, run_id).id)
 
         canceled = await asyncio.wrap_future(self._core.ask(cancel))
         return JSONResponse({"canceled": canceled})
@@ -212,7 +213,8 @@ def _status(member: Member) -> str:
     return "busy" if member.running else "idle"
 
 
-async def _workflow_of(request: Request) -> str:
+async def _wanted(request: Request) -> tuple[str, timedelta | None]:
+    """The workflow, and how long its run may take."""
     try:
         body = await request.json()
     except ValueError as error:
@@ -220,7 +222,8 @@ async def _workflow_of(request: Request) -> str:
     name = body.get("workflow") if isinstance(body, dict) else None
     if not isinstance(name, str):
         raise Invalid("the request names no workflow")
-    return name
+    timeout = body.get("timeout")
+    return name, None if timeout is None else parse_duration(str(timeout))
 
 
 def _check_targets(tx: sqlite3.Connection, plan: Plan) -> None:
