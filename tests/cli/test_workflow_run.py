@@ -19,6 +19,7 @@ from tests.orchestrator.answering import REPO_ID, Orchestrator, announce, answer
 from tests.output.events import Story, tutorial
 from tests.output.screen import Screen, seen
 from tests.processes import SWAMP, environment, run_swamp
+from tests.waiting import wait_until
 
 MODEL = """\
 type: command/shell
@@ -184,6 +185,23 @@ def test_ctrl_c_cancels_the_run_and_shows_how_it_ends(
         "1 succeeded · 0 failed · 0 skipped · 1 canceled",
         "Error: remote-demo was interrupted: canceled",
         "  see: swamp workflow history get 5d3c",
+    ]
+
+
+def test_ctrl_c_ends_a_run_here_alike_and_leaves_it_canceled(repo: Repo, start_swamp: StartSwamp) -> None:
+    began = repo.root / "began"
+    slow = MODEL.replace('echo "executed on a worker"', f"touch {began}; exec sleep 60")
+    (repo.models / "command/shell/remote-echo.yaml").write_text(slow)
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    wait_until(began.exists, "the step to begin")
+    process.press_ctrl_c()
+    assert process.wait_for_end() == 130
+    (run,) = json.loads(run_swamp("workflow", "history", "search", "--json", cwd=repo.root).stdout)
+    assert run["status"] == "canceled"
+    assert process.lines[-3:] == [
+        "0 succeeded · 0 failed · 0 skipped · 1 canceled",
+        "Error: remote-demo was interrupted: canceled",
+        f"  see: swamp workflow history get {run['id']}",
     ]
 
 

@@ -36,8 +36,10 @@ class Story:
     def output(self, job: str, step: str, text: str, stream: str = "stdout") -> Event:
         return self.add("step-output", job=job, step=step, stream=stream, text=text)
 
-    def finished(self, job: str, step: str, status: str = "succeeded", error: str | None = None) -> Event:
-        return self.add("step-finished", job=job, step=step, status=status, error=error, durationMs=12, data=[])
+    def finished(
+        self, job: str, step: str, status: str = "succeeded", error: str | None = None, took: int | None = 12
+    ) -> Event:
+        return self.add("step-finished", job=job, step=step, status=status, error=error, durationMs=took, data=[])
 
     def ended(self, status: str = "succeeded", error: str | None = None, **counts: int) -> Event:
         zero = {"succeeded": 0, "failed": 0, "skipped": 0, "canceled": 0}

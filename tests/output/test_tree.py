@@ -53,15 +53,16 @@ def test_a_pipe_gets_the_tree_without_colours_whatever_the_environment_says() ->
 
 def test_every_end_of_a_step_has_its_glyph_and_reason_and_the_run_its_counts() -> None:
     story = Story("mixed")
-    story.accepted([("build", ["compile", "test", "sign", "ship"])])
+    story.accepted([("build", ["compile", "test", "sign", "pack", "ship"])])
     story.started("build", "compile")
     story.output("build", "compile", "main.c: warning: unused", stream="stderr")
     story.output("build", "compile", "main.o")
     story.finished("build", "compile", "failed", "Command exited with code 2")
     story.finished("build", "test", "skipped")
     story.finished("build", "sign", "canceled", "canceled with Ctrl-C")
+    story.finished("build", "pack", "canceled", took=None)  # it never began
     story.finished("build", "ship", "succeeded")
-    story.ended("failed", succeeded=1, failed=1, skipped=1, canceled=1)
+    story.ended("failed", succeeded=1, failed=1, skipped=1, canceled=2)
     assert shown(story.events, columns=40) == (
         "build                          ✗compile\n"
         "│ main.c: warning: unused\n"
@@ -70,11 +71,12 @@ def test_every_end_of_a_step_has_its_glyph_and_reason_and_the_run_its_counts() -
         "build                             ─test\n"
         "build                             ✗sign\n"
         "│ Canceled: canceled with Ctrl-C\n"
+        "build                             ─pack\n"
         "build                             ✓ship\n"
         "── @swamp/workflow-summary ─────────────────────────────────\n"
         "# mixed: failed\n"
         "\n"
-        "1 succeeded · 1 failed · 1 skipped · 1 canceled\n"
+        "1 succeeded · 1 failed · 1 skipped · 2 canceled\n"
     )
 
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.errors import Failed
+from swamp.errors import Failed, Interrupted
 from swamp.output.method import MethodEnd, MethodView
 from swamp.workflows.events import Event
 
@@ -53,7 +53,12 @@ def command(ctx: Context, model: str, method: str, inputs: tuple[str, ...]) -> N
         if view is not None:
             view.event(event)
 
-    run_method(ctx.repo, definition.name, method, arguments, listen, ctx.environ)
+    try:
+        run_method(ctx.repo, definition.name, method, arguments, listen, ctx.environ)
+    except Interrupted:
+        if sys.stderr.isatty():
+            ctx.say("")  # the terminal shows ^C without ending the line
+        raise
     if view is not None:
         view.ended(definition.name, method, end)
         if end.status != "succeeded":

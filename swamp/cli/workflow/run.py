@@ -76,7 +76,12 @@ def command(ctx: Context, name: str) -> None:
         else:
             from swamp.workflows.local import run_workflow
 
-            run_workflow(ctx.repo, name, watched.event, ctx.environ)
+            try:
+                run_workflow(ctx.repo, name, watched.event, ctx.environ)
+            except Interrupted:
+                if not watched.run:
+                    raise
+                interrupted = True
     watched.check(interrupted=interrupted)
 
 
