@@ -65,8 +65,8 @@ SWEEP = 1.0  #: seconds; all streams are looked at this often, bell or not
 SHOWN = 15.0  #: seconds; a worker is shown anew to RQ's tools this often
 WORKER_TTL = 60  #: seconds; a worker that is not shown anew vanishes from them
 RETRY_LONGEST = 5.0  #: seconds between two attempts to reach Redis
-
 CANCEL_AGAIN = 5.0  #: seconds; machines that still run a step of a canceled run are told this often
+
 T = TypeVar("T")
 
 
@@ -113,10 +113,10 @@ class Core:
         self._stopping = False
         self._next_sweep = 0.0
         self._next_shown = 0.0
+        self._next_cancels = 0.0
         self._redis_down_since: float | None = None
         self._next_attempt = 0.0
         self._attempts = 0
-        self._next_cancels = 0.0
         self._draining = True  # until what machines said before we came is applied, nothing is pushed
         self._lost_claims: list[tuple[Member, list[str]]] = []
         self._farewells: list[Member] = []
@@ -180,10 +180,10 @@ class Core:
         """What came in since the last cycle; waits for something, at most until the next sweep."""
         items: list[_Request | LocalOutput | LocalFinished] = []
         patience = max(0.0, self._next_sweep - time.monotonic())
-        with suppress(queue.Empty):
         due = self.engine.seconds_to_deadline()
         if due is not None:
             patience = min(patience, due)
+        with suppress(queue.Empty):
             item = self._inbox.get(timeout=patience)
             while True:
                 if item is not None:
@@ -196,6 +196,8 @@ class Core:
     def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
         self._keep_redis()
         incoming = self._collect()
+        self._look_at_leases()
+        self._look_at_cancellations()
         if self._farewells and not incoming and self._collected:
             self._settle_farewells()
         requests = [item for item in items if isinstance(item, _Request)]
@@ -225,14 +227,8 @@ class Core:
                         item.future.set_exception(error)
                 raise
             self._follow(saved)
-        try:
-            self._tell_redis(taken)
-        finally:
-            self._resolve(results)
-        self._look_at_leases()
-        self._look_at_cancellations()
-        if self.engine.dirty:
-            self._inbox.put(None)
+        self._tell_redis(taken)
+        self._resolve(results)
         self._look_at_tokens()
         for member in self.members.values():
             if member.rejoin_asked:
@@ -558,6 +554,28 @@ class Core:
                 self.ledger.canceled(live)
         return True
 
+    def _cancel_on_machine(self, live: Live, reason: str) -> None:
+        member = self.members.get(live.machine)
+        if member is not None:
+            self._intake.replies.append((member, Cancel(live.id, reason, CANCEL_GRACE)))
+
+    def _look_at_cancellations(self) -> None:
+        """Cancel the runs whose time is over, and tell machines again what they have to end: what was said once may be
+        lost with Redis, or with the orchestrator that was about to say it."""
+        for run_id in self.engine.overdue():
+            self.cancel_run(run_id)
+            log.info("run %s is canceled: %s", run_id, self.engine.runs[run_id].why_canceled)
+        now = time.monotonic()
+        if now < self._next_cancels or not self.transport.up or self._draining:
+            return
+        self._next_cancels = now + CANCEL_AGAIN
+        for member in self.members.values():
+            for dispatch in member.running:
+                live = self.ledger.live[dispatch]
+                run = self.engine.runs[live.run_id]
+                if run.canceling:
+                    self._cancel_on_machine(live, run.why_canceled)
+
     def _claims_back(self, member: Member) -> None:
         claims = self.transport.take_back(member.machine)
         if claims:
@@ -583,28 +601,6 @@ class Core:
 
     def _look_at_leases(self) -> None:
         if not self.transport.up or self._draining:
-    def _cancel_on_machine(self, live: Live, reason: str) -> None:
-        member = self.members.get(live.machine)
-        if member is not None:
-            self._intake.replies.append((member, Cancel(live.id, reason, CANCEL_GRACE)))
-
-    def _look_at_cancellations(self) -> None:
-        """Cancel the runs whose time is over, and tell machines again what they have to end: what was said once may be
-        lost with Redis, or with the orchestrator that was about to say it."""
-        for run_id in self.engine.overdue():
-            self.cancel_run(run_id)
-            log.info("run %s is canceled: %s", run_id, self.engine.runs[run_id].why_canceled)
-        now = time.monotonic()
-        if now < self._next_cancels or not self.transport.up or self._draining:
-            return
-        self._next_cancels = now + CANCEL_AGAIN
-        for member in self.members.values():
-            for dispatch in member.running:
-                live = self.ledger.live[dispatch]
-                run = self.engine.runs[live.run_id]
-                if run.canceling:
-                    self._cancel_on_machine(live, run.why_canceled)
-
             return
         now = time.monotonic()
         present = ((machine, member.lease) for machine, member in self.members.items() if member.connected)
