@@ -76,6 +76,8 @@ COMMANDS: Mapping[Words, Entry] = {
     ("workflow", "delete"): Entry("swamp.cli.workflow.delete", "Delete a workflow."),
     ("workflow", "validate"): Entry("swamp.cli.workflow.validate", "Check one workflow, or all."),
     ("workflow", "run"): Entry("swamp.cli.workflow.run", "Run a workflow and watch it."),
+    ("workflow", "logs"): Entry("swamp.cli.workflow.logs", "Show what the steps of a run print, to its end with -f."),
+    ("workflow", "cancel"): Entry("swamp.cli.workflow.cancel", "End a run."),
     ("workflow", "history", "search"): Entry("swamp.cli.workflow.history_search", "List past runs, newest first."),
     ("workflow", "history", "get"): Entry("swamp.cli.workflow.history_get", "Show a run, its jobs and steps."),
     ("workflow", "history", "logs"): Entry("swamp.cli.workflow.history_logs", "Show what the steps of a run printed."),

@@ -4,9 +4,9 @@ The orchestrator writes `.swamp/serve.json` (mode 0600): `url`, `secret`, `pid`,
 carries `Authorization: Bearer <secret>`. Bodies are JSON:
 
     GET  /api/ping                      {repoId}; anything else is not this repository's orchestrator
-    POST /api/runs                      {workflow, inputs?} -> the run's events, one JSON object a line
+    POST /api/runs                      {workflow, timeout?} -> the run's events, one JSON object a line
     GET  /api/runs/<id>/events?after=N  the events from number N + 1 on, and those still to come
-    POST /api/runs/<id>/cancel          {}
+    POST /api/runs/<id>/cancel          {canceled}; false: it was not running
     POST /api/tokens/<name>/changed     {}; answered after the orchestrator acted on the change
     GET  /api/workers                   {workers: [WorkerDocument]}
 
@@ -16,7 +16,7 @@ A refusal has a status from 400 on and the body {error, code, hint, exitCode}; i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypedDict, cast
 from urllib.parse import quote, urlsplit
@@ -58,7 +58,7 @@ class Client:
     url: str
     secret: str = field(repr=False)
 
-    def run(self, body: Mapping[str, object]) -> Iterator[Event]:
+    def run(self, body: Mapping[str, object]) -> Generator[Event, None, None]:
         """Start a run and follow it to its end.
 
         Raises what the orchestrator refuses the run with, at once; `Unreachable` when it goes away before the run
@@ -66,7 +66,7 @@ class Client:
         """
         return self._stream("POST", "/api/runs", body)
 
-    def events(self, run_id: str, after: int = 0) -> Iterator[Event]:
+    def events(self, run_id: str, after: int = 0) -> Generator[Event, None, None]:
         """The run's events from number `after` + 1 on, to its end. Raises as `run` does."""
         return self._stream("GET", f"/api/runs/{quote(run_id, safe='')}/events?after={after}")
 
@@ -117,12 +117,12 @@ class Client:
         except ValueError as error:
             raise self._not_understood(path) from error
 
-    def _stream(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Iterator[Event]:
+    def _stream(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Generator[Event, None, None]:
         # A run may be silent for hours, so the stream waits without a limit: a process that ends closes its sockets.
         connection, response = self._request(method, path, body, None)
         return self._events(connection, response)
 
-    def _events(self, connection: HTTPConnection, response: HTTPResponse) -> Iterator[Event]:
+    def _events(self, connection: HTTPConnection, response: HTTPResponse) -> Generator[Event, None, None]:
         from http.client import HTTPException
 
         run_id = ""
@@ -205,7 +205,7 @@ class Client:
         what = f"run {run_id}" if run_id else "the run"
         return Unreachable(
             f"lost the orchestrator at {self.url} before {what} had ended",
-            hint=f"start it again with: swamp serve   then see: swamp workflow history get {run_id or '<workflow>'}",
+            hint=f"start it again with: swamp serve   then see: swamp workflow logs -f {run_id or '<workflow>'}",
             code="connection_lost",
         )
 

@@ -129,7 +129,7 @@ def test_an_orchestrator_that_goes_away_is_unreachable_and_what_was_seen_stays(
     ended = run_swamp("workflow", "run", "remote-demo", cwd=repo.root)
     assert ended.code == 5
     assert ended.stdout == "".join(TUTORIAL.splitlines(keepends=True)[:2])
-    assert "swamp workflow history get 5d3c" in ended.stderr
+    assert "swamp workflow logs -f 5d3c" in ended.stderr
 
 
 def test_a_target_without_an_orchestrator_is_refused_before_anything_starts(repo: Repo) -> None:

@@ -158,7 +158,7 @@ def test_a_stream_without_the_end_of_the_run_is_a_lost_connection(repo, orchestr
         next(events)
     assert lost.value.code == "connection_lost"
     assert "run r1" in lost.value.message
-    assert "swamp workflow history get r1" in (lost.value.hint or "")
+    assert "swamp workflow logs -f r1" in (lost.value.hint or "")
 
 
 def test_a_line_cut_off_in_the_middle_is_never_taken_for_an_event(repo, orchestrator):

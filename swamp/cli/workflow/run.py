@@ -4,80 +4,62 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
 import click
 
 from swamp.cli.context import Context, examples, options_with
-from swamp.errors import Failed, Interrupted, NotFound
+from swamp.clock import duration_text, parse_duration
+from swamp.errors import Interrupted, NotFound, Unreachable
 from swamp.orchestrator.client import Client, find
 from swamp.output.choose import listener_for
-from swamp.output.fields import number_of, text_of
+from swamp.output.fields import text_of
 from swamp.output.listener import Listener
-from swamp.workflows.events import Event
+from swamp.output.watched import Watched
 
 
-class Watched:
-    """Passes the events of a run on to its view and remembers what the command itself has to know."""
-
-    def __init__(self, workflow: str, view: Listener) -> None:
-        self.run = ""
-        self._workflow = workflow
-        self._view = view
-        self._end: Event = {}
-
-    def event(self, event: Event) -> None:
-        kind = event.get("kind")
-        if kind == "run-accepted":
-            self.run = text_of(event, "run")
-        elif kind == "run-finished":
-            self._end = event
-        self._view.event(event)
-
-    def check(self, *, interrupted: bool) -> None:
-        """Raises `Failed` unless the run succeeded, `Interrupted` if Ctrl-C is why it did not."""
-        status = text_of(self._end, "status") or "not finished"
-        if status == "succeeded":
-            return
-        if interrupted:
-            raise Interrupted(
-                f"{self._workflow} was interrupted: {status}", hint=f"see: swamp workflow history get {self.run}"
-            )
-        reason = text_of(self._end, "error")
-        more = (number_of(self._end, "failed") or 0) - 1
-        message = f"{self._workflow} {status}" + (f": {reason}" if reason else "")
-        raise Failed(
-            message + (f" (and {more} more)" if reason and more > 0 else ""),
-            hint=f"what its steps printed: swamp workflow history logs {self.run}",
-            code=f"run_{status.replace(' ', '_')}",
-        )
-
-
-@click.command("run", epilog=examples("swamp workflow run remote-demo", "swamp workflow run remote-demo --json"))
+@click.command(
+    "run",
+    epilog=examples(
+        "swamp workflow run remote-demo",
+        "swamp workflow run remote-demo --json",
+        "swamp workflow run nightly --timeout 2h --detach",
+    ),
+)
 @click.argument("name", metavar="WORKFLOW")
+@click.option("--timeout", metavar="DURATION", help="Cancel the run when it has taken this long: 90s, 15m, 2h, 1d.")
+@click.option("--detach", is_flag=True, help="Print the run's id as soon as it is accepted, and leave it to itself.")
 @options_with("Print the run's events instead, each as JSON on a line of its own.")
-def command(ctx: Context, name: str) -> None:
+def command(ctx: Context, name: str, timeout: str | None, detach: bool) -> None:
     """Run the workflow WORKFLOW (name or id) and show it while it runs.
 
     A running orchestrator of this repository (swamp serve) runs it; without one, a workflow whose steps have no
-    target runs here. Ctrl-C cancels the run.
+    target runs here. Ctrl-C cancels the run; pressed again, it leaves the run to end by itself.
 
-    Exit codes: 0 succeeded; 1 failed or canceled; 3 no such workflow; 5 it has a target and no orchestrator runs;
-    130 canceled with Ctrl-C.
+    With --timeout the orchestrator ends the run when its time is over, also if this command has gone or the
+    orchestrator itself was away meanwhile. It then counts as canceled: `the run took longer than 30s`.
+
+    Exit codes: 0 succeeded (with --detach: accepted); 1 failed or canceled; 3 no such workflow; 5 it has a target and
+    no orchestrator runs; 130 canceled with Ctrl-C.
     """
+    limit = parse_duration(timeout) if timeout is not None else None
     orchestrator = find(ctx.repo)
+    wanted = {"workflow": name} | ({"timeout": duration_text(limit)} if limit is not None else {})
+    if detach:
+        _detach(ctx, orchestrator, wanted)
+        return
     interrupted = False
     with closing(listener_for(sys.stdout, sys.stderr, ctx.environ, json=ctx.json)) as view:
         watched = Watched(name, view)
         if orchestrator is not None:
-            interrupted = _follow(orchestrator, name, watched, view)
+            interrupted = _follow(orchestrator, wanted, watched, view)
         else:
             from swamp.workflows.local import run_workflow
 
             try:
-                run_workflow(ctx.repo, name, watched.event, ctx.environ)
+                run_workflow(ctx.repo, name, watched.event, ctx.environ, limit)
             except Interrupted:
                 if not watched.run:
                     raise
@@ -85,7 +67,23 @@ def command(ctx: Context, name: str) -> None:
     watched.check(interrupted=interrupted)
 
 
-def _follow(orchestrator: Client, name: str, watched: Watched, view: Listener) -> bool:
+def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, object]) -> None:
+    if orchestrator is None:
+        raise Unreachable(
+            "only an orchestrator can go on with a run by itself, and none runs for this repository",
+            hint="start one in another terminal with: swamp serve",
+            code="no_orchestrator",
+        )
+    with closing(orchestrator.run(wanted)) as events:
+        run = text_of(next(events), "run")  # what is told is stored
+    if ctx.json:
+        ctx.document({"run": run})
+    else:
+        ctx.out(run)
+        ctx.say(f"Follow it with: swamp workflow logs -f {run}")
+
+
+def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched, view: Listener) -> bool:
     """Have the orchestrator run it; whether Ctrl-C canceled it."""
     interrupted = False
 
@@ -100,12 +98,20 @@ def _follow(orchestrator: Client, name: str, watched: Watched, view: Listener) -
         with suppress(NotFound):  # it has just ended: its last events are on their way
             orchestrator.cancel(watched.run)
 
-    with _on_ctrl_c(cancel):
-        for event in orchestrator.run({"workflow": name}):
-            known = bool(watched.run)
-            watched.event(event)
-            if interrupted and watched.run and not known:
-                send()
+    try:
+        with _on_ctrl_c(cancel):
+            for event in orchestrator.run(wanted):
+                known = bool(watched.run)
+                watched.event(event)
+                if interrupted and watched.run and not known:
+                    send()
+    except KeyboardInterrupt:
+        if not watched.run:
+            raise
+        raise Interrupted(
+            f"left run {watched.run}, which is being canceled",
+            hint=f"watch it end with: swamp workflow logs -f {watched.run}",
+        ) from None
     return interrupted
 
 

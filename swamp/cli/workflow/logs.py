@@ -1,0 +1,68 @@
+"""`swamp workflow logs`: what the steps of a run print, followed to its end if wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import click
+
+from swamp.cli.context import Context, examples, options_with
+from swamp.data import journal
+from swamp.data.store import Store
+from swamp.errors import Interrupted, Unreachable
+from swamp.orchestrator.client import find
+from swamp.orchestrator.following import follow, follow_beside, stored
+from swamp.output.jsonl import JsonLines
+from swamp.output.listener import Listener
+from swamp.output.loglines import LogLines
+from swamp.output.watched import Watched
+from swamp.workflows.events import Event
+
+
+@click.command("logs", epilog=examples("swamp workflow logs remote-demo", "swamp workflow logs -f 3f2a"))
+@click.argument("run")
+@click.option("-f", "--follow", "to_the_end", is_flag=True, help="Go on until the run has ended, and exit as it did.")
+@options_with("Print the run's events instead, each as JSON on a line of its own.")
+def command(ctx: Context, run: str, to_the_end: bool) -> None:
+    """Show every line that the steps of RUN have printed so far, in order, as `[job/step] line`.
+
+    RUN is a run's id, the beginning of one, or a workflow's name for its newest run. Any number of terminals may follow
+    a run, from its first line on. When the orchestrator goes away they wait for it and go on where they were. Ctrl-C
+    leaves; the run goes on.
+
+    Exit codes with --follow: 0 the run succeeded; 1 it failed or was canceled; 3 no such run; 5 it has not ended and no
+    orchestrator runs; 130 left with Ctrl-C.
+    """
+    view = (JsonLines if ctx.json else LogLines)(sys.stdout, sys.stderr)
+    with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store:
+        with store.read() as tx:
+            row = journal.get_run(tx, run)
+        events = _to_the_end(ctx, store, row, view) if to_the_end else stored(store, row.id)
+        watched = Watched(row.workflow_name or f"run {row.id}", view)
+        try:
+            for event in events:
+                watched.event(event)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"left run {row.id}", hint=f"follow it again with: swamp workflow logs -f {row.id}"
+            ) from None
+    view.close()
+    if to_the_end:
+        watched.check()
+
+
+def _to_the_end(ctx: Context, store: Store, run: journal.RunRow, view: Listener) -> Iterator[Event]:
+    if run.status != "running":
+        return stored(store, run.id)
+    if run.owner == "command":
+        return follow_beside(ctx.repo, store, run.id)
+    if find(ctx.repo) is None:
+        raise Unreachable(
+            f"run {run.id} has not ended, and no orchestrator runs for this repository to go on with it",
+            hint="start one in another terminal with: swamp serve\n"
+            f"what it has printed so far: swamp workflow logs {run.id}",
+            code="no_orchestrator",
+        )
+    return follow(ctx.repo, run.id, view.note)
