@@ -13,6 +13,7 @@ from swamp.clock import utc_now
 from swamp.data.record import Blob
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.wire.messages import Dispatch
 
 #: Bytes of an output above which it travels by itself instead of in the result.
@@ -49,6 +50,8 @@ class Slots:
         self._directory = directory
         self._environment = environment
         self._tell = tell
+        self._spawner = spawner_that_leaves_nothing()
+        self._spawner.start()
         self._work: queue.SimpleQueue[tuple[Dispatch, Cancellation]] = queue.SimpleQueue()
         self._threads = 0
         self.running: dict[str, Cancellation] = {}  #: by dispatch; belongs to the loop's thread
@@ -83,6 +86,10 @@ class Slots:
         if cancellation is not None:
             cancellation.set(reason, grace)
 
+    def close(self) -> None:
+        """End what still runs, what steps have left behind included, and start nothing more."""
+        self._spawner.close()
+
     def _serve(self) -> None:
         while True:
             dispatch, cancellation = self._work.get()
@@ -90,7 +97,9 @@ class Slots:
             def emit(stream: str, lines: bytes, of: str = dispatch.id) -> None:
                 self._tell(StepSaid(of, stream, lines))
 
-            surroundings = Surroundings(self._directory, self._environment, emit, cancellation, self._machine)
+            surroundings = Surroundings(
+                self._directory, self._environment, emit, cancellation, self._machine, self._spawner
+            )
             outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, utc_now))
             self._tell(StepEnded(dispatch, outcome, contents))
 

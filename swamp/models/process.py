@@ -1,37 +1,33 @@
-"""Runs one program in a process group of its own, hears its output while it runs, and ends the whole group when asked.
+"""Runs one program in a session of its own, hears its output while it runs, and ends all of it when asked.
 
 One thread does it all, the caller's: it waits in a single `poll` for output, the program's exit, a cancellation and the
-clock, so a running step costs nothing while nothing happens, and a short one little more than its `exec`.
+clock, so a running step costs nothing while nothing happens, and a short one little more than its `exec`. Who starts
+the program, and how far "all of it" reaches, is the spawner's business.
 """
 
 from __future__ import annotations
 
-import errno
+import math
 import os
 import select
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from swamp.models.lines import LineCutter
+from swamp.models.spawner import Program, Spawner
 from swamp.models.stopping import Stopping
 from swamp.models.surroundings import Cancellation
 
 DRAIN = 0.2  #: seconds to wait, after the program has exited, for output of processes that it left behind
 _READ = 64 * 1024  # what a pipe holds
 _LONGEST_WAIT = 3600.0  # seconds; `poll` cannot count past 24 days
-_GROUP_LOOK = 0.005  # seconds to the first look at a group whose leader has exited; each next one takes twice as long
-_GROUP_LOOK_LONGEST = 0.1
+_LOOK = 0.005  # seconds to the first look at what outlives a program that was ended; each next one takes twice as long
+_LOOK_LONGEST = 0.1
+_AFTER_KILL = 1.0  # seconds; what is left then cannot be killed: the system holds it
 _SHORT = 0.02  # seconds in which most programs are done; also between looks at one where it has no descriptor
-
-
-class NotStarted(Exception):
-    """The program could not be started; the text says why, for people."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +38,16 @@ class Finished:
     stdout: bytes
     stderr: bytes
     ended_by: str | None  #: `timeout` or `canceled` if we ended it; None if it ended by itself
+    fault: str | None  #: why it was ended, for people, if it was neither of that
 
 
-def run_group(
+def run_program(
     command: Sequence[str],
     *,
     executable: str,
     directory: Path,
     environment: Mapping[str, str],
+    spawner: Spawner,
     emit: Callable[[str, bytes], None],
     cancellation: Cancellation,
     timeout: float | None,
@@ -58,10 +56,14 @@ def run_group(
 
     `emit` hears whole lines of `stdout` and `stderr`. Processes that the program leaves running in the background
     keep running, but nobody waits for them or hears them after `DRAIN`; those of a program that was stopped are
-    stopped with it. Raises `NotStarted`; whatever `emit` raises passes through, after the group was killed.
+    stopped with it. Raises `NotStarted`; whatever `emit` raises passes through, after the program was killed.
     """
-    with _Group(command, executable, directory, environment, emit) as group:
-        return group.wait(cancellation, timeout)
+
+    def start(stdout: int, stderr: int) -> Program:
+        return spawner.spawn(command, executable, directory, environment, stdout, stderr)
+
+    with _Run(start, emit) as run:
+        return run.wait(cancellation, timeout)
 
 
 class _Stream:
@@ -73,42 +75,25 @@ class _Stream:
         self.lines = LineCutter()
 
 
-class _Group:
-    """A started program, its group and its pipes. Leaving the `with` leaves no descriptor and no zombie."""
+class _Run:
+    """A started program and its pipes. Leaving the `with` leaves no descriptor and no zombie."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        executable: str,
-        directory: Path,
-        environment: Mapping[str, str],
-        emit: Callable[[str, bytes], None],
-    ) -> None:
+    def __init__(self, start: Callable[[int, int], Program], emit: Callable[[str, bytes], None]) -> None:
         self._emit = emit
         self._streams: dict[int, _Stream] = {}  # by the descriptor that is read, while it is open
         self._poll = select.poll()
         writers: list[int] = []
         try:
             self._outputs = [self._pipe(name, writers) for name in ("stdout", "stderr")]
-            # Nothing here needs a function to run in the child, so CPython uses vfork: the start costs the same in a
-            # process of any size.
-            self._process = subprocess.Popen(
-                command,
-                executable=executable,
-                cwd=str(directory),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=writers[0],
-                stderr=writers[1],
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
+            self._program = start(*writers)
+        except BaseException:
             self._close()
-            raise NotStarted(_why_not_started(error, directory, executable)) from error
+            raise
         finally:
             for writer in writers:
                 os.close(writer)
-        self._exit_fd: int | None = None
+        self._exit_fd: int | None = None  # of the program, while it is polled
+        self._poll_exit()
         self._short_until = time.monotonic() + _SHORT
 
     def _pipe(self, name: str, writers: list[int]) -> _Stream:
@@ -120,28 +105,36 @@ class _Group:
 
     def wait(self, cancellation: Cancellation, timeout: float | None) -> Finished:
         """Hear the program out, or end it."""
+        program = self._program
         self._poll.register(cancellation.wait_fd(), select.POLLIN)
         stopping = Stopping(None if timeout is None else time.monotonic() + timeout)
-        while not self._has_exited():
+        while program.exit_code is None:
             asked = self._look(stopping.due, None, cancellation)
-            if not self._has_exited():  # else it was done before this could stop it
-                self._signal(stopping.signal(time.monotonic(), cancellation.grace if asked else None))
-        pause = _GROUP_LOOK
-        while stopping.ended_by and not stopping.killed and _lives(self._process.pid):
+            if program.exit_code is None:  # else it was done before this could stop it
+                self._signal(stopping, cancellation, asked)
+        pause, patience = _LOOK, math.inf
+        while stopping.ended_by and program.lives() and time.monotonic() < patience:
             asked = self._look(stopping.due, pause, cancellation)
-            self._signal(stopping.signal(time.monotonic(), cancellation.grace if asked else None))
-            pause = min(pause * 2, _GROUP_LOOK_LONGEST)
+            self._signal(stopping, cancellation, asked)
+            if stopping.killed:
+                patience = min(patience, time.monotonic() + _AFTER_KILL)
+            pause = min(pause * 2, _LOOK_LONGEST)
         self._poll.unregister(cancellation.wait_fd())
         self._drain()
         stdout, stderr = (bytes(stream.content) for stream in self._outputs)
-        return Finished(self._process.returncode, stdout, stderr, stopping.ended_by)
+        return Finished(program.exit_code, stdout, stderr, stopping.ended_by, program.fault)
+
+    def _signal(self, stopping: Stopping, cancellation: Cancellation, asked: bool) -> None:
+        number = stopping.signal(time.monotonic(), cancellation.grace if asked else None)
+        if number is not None:
+            self._program.signal(number)
 
     def _look(self, until: float | None, at_most: float | None, cancellation: Cancellation | None) -> bool:
         """Wait for the next thing to happen, not past `until` nor longer than `at_most` seconds.
 
         Says whether somebody asked for the end.
         """
-        if self._exit_fd is None and not self._has_exited():
+        if self._exit_fd is None and self._program.exit_code is None:
             at_most = _SHORT
         seconds = None if until is None else max(0.0, until - time.monotonic())
         if at_most is not None:
@@ -153,14 +146,23 @@ class _Group:
             if fd in self._streams:
                 self._read(fd)
             elif fd == self._exit_fd:
-                self._poll.unregister(fd)
-                self._process.wait()
+                self._program.look()
+                self._poll_exit()
             elif cancellation is not None:
                 cancellation.take()
                 asked = True
-        if self._exit_fd is None and not self._has_exited():
+        if self._exit_fd is None and self._program.exit_code is None:
             self._look_for_exit()
         return asked
+
+    def _poll_exit(self) -> None:
+        """Poll the descriptor that tells of the exit, as long as there is one."""
+        if self._program.exit_fd != self._exit_fd:
+            if self._exit_fd is not None:
+                self._poll.unregister(self._exit_fd)
+            if self._program.exit_fd is not None:
+                self._poll.register(self._program.exit_fd, select.POLLIN)
+            self._exit_fd = self._program.exit_fd
 
     def _look_for_exit(self) -> None:
         """Notice the exit without a descriptor for it, or get one.
@@ -170,10 +172,10 @@ class _Group:
         """
         if self._streams and time.monotonic() < self._short_until:
             return
-        if self._process.poll() is None:
-            self._exit_fd = _process_fd(self._process.pid)
-            if self._exit_fd is not None:
-                self._poll.register(self._exit_fd, select.POLLIN)
+        self._program.look()
+        if self._program.exit_code is None:
+            self._program.watch()
+            self._poll_exit()
 
     def _read(self, fd: int) -> None:
         # The descriptor is readable and nobody else reads it, so this never blocks.
@@ -197,71 +199,16 @@ class _Group:
             if piece := stream.lines.rest():
                 self._emit(stream.name, piece)
 
-    def _has_exited(self) -> bool:
-        return self._process.returncode is not None
-
-    def _signal(self, number: signal.Signals | None) -> None:
-        if number is None or (self._has_exited() and not _lives(self._process.pid)):
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
-
     def _close(self) -> None:
         for fd in self._streams:
             os.close(fd)
         self._streams = {}
 
-    def __enter__(self) -> _Group:
+    def __enter__(self) -> _Run:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._has_exited():
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-        if self._exit_fd is not None:
-            os.close(self._exit_fd)
+        self._program.close()
         self._close()
-
-
-def _lives(group: int) -> bool:
-    """Whether any process of the group is left. Its number is not given to another group while one is."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's by now (setuid), but alive
-    # The dead count for `killpg` until their parent, now process 1, notices. In a container it may never do so.
-    states = [state for member, state in _groups_and_states() if member == group]
-    return not states or any(state not in "ZX" for state in states)
-
-
-def _groups_and_states() -> Iterator[tuple[int, str]]:
-    """The group and the state of every process, on Linux; elsewhere nothing."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError):  # it ended while we looked
-            # The name comes before, in brackets, and may itself hold anything.
-            state, _, group = (entry / "stat").read_text("utf-8", "replace").rpartition(") ")[2].split()[:3]
-            yield int(group), state
-
-
-def _why_not_started(error: OSError | ValueError, directory: Path, executable: str) -> str:
-    if not isinstance(error, OSError):
-        return f"The command cannot be started: {error}"
-    if error.errno == errno.E2BIG:
-        return "The command cannot be started: it is longer than this system allows, or its environment is"
-    if error.filename != str(directory):
-        return f"The command cannot be started with {executable}: {error.strerror}"
-    if error.errno == errno.ENOENT:
-        return f"The working directory {directory} does not exist"
-    return f"The working directory {directory} cannot be used: {error.strerror}"
-
-
-def _process_fd(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process exits; None where the system has no such thing."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from swamp.data.record import Output
 from swamp.models.invocation import Invocation
-from swamp.models.process import Finished, NotStarted, run_group
+from swamp.models.process import Finished, run_program
+from swamp.models.spawner import NotStarted
 from swamp.models.surroundings import Ending, Surroundings
 
 # Made once: `json.dumps` with these options makes a new one for every call.
@@ -27,11 +28,12 @@ def execute(invocation: Invocation, surroundings: Surroundings, started_at: str)
         directory /= str(below)
     clock = time.monotonic()
     try:
-        finished = run_group(
+        finished = run_program(
             ("sh", "-c", command),
             executable="/bin/sh",
             directory=directory,
             environment=_environment(surroundings.environment, arguments.get("env")),
+            spawner=surroundings.spawner,
             emit=surroundings.emit,
             cancellation=surroundings.cancellation,
             timeout=None if limit_ms is None else limit_ms / 1000,
@@ -44,6 +46,8 @@ def execute(invocation: Invocation, surroundings: Surroundings, started_at: str)
         return Ending("canceled", surroundings.cancellation.reason, outputs)
     if finished.ended_by == "timeout":
         return Ending("failed", f"Command timed out after {limit_ms} ms", outputs)
+    if finished.fault is not None:
+        return Ending("failed", finished.fault, outputs)
     if finished.exit_code == 0 or arguments.get("ignoreExitCode") is True:
         return Ending("succeeded", None, outputs)
     return Ending("failed", _failure(finished.exit_code), outputs)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from swamp.data.record import Output
+from swamp.models.direct import DIRECT
+from swamp.models.spawner import Spawner
 
 
 class Cancellation:
@@ -79,6 +81,7 @@ class Surroundings:
     emit: Callable[[str, bytes], None]
     cancellation: Cancellation  #: the caller keeps it, to ask for the end, and closes it afterwards
     machine: str = ""  #: the id of the machine; empty beside the engine
+    spawner: Spawner = DIRECT  #: starts its programs
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swamp.clock import iso, utc_now
+from swamp.models.direct import DIRECT
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.models.spawner import Spawner
 from swamp.workflows.engine import Start
 
 #: Steps beside the engine at once. A workflow says its own limit with `concurrency`; this one only keeps a fan-out of
 #: thousands from exhausting the machine's threads and processes.
 AT_ONCE = 256
-_DESCRIPTORS = 7  # of a step that is being started; then 5
+_DESCRIPTORS = 8  # of a step that is being started; then 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class LocalFinished:
 class LocalSteps:
     """Runs steps and hands what they say and how they end to `deliver`, from threads of its own.
 
-    `directory` is where they run (the repository); `environment` is what they see.
+    `directory` is where they run (the repository); `environment` is what they see; `spawner` starts their programs,
+    and belongs to the caller.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class LocalSteps:
         directory: Path,
         environment: Mapping[str, str],
         deliver: Callable[[LocalOutput | LocalFinished], None],
+        spawner: Spawner = DIRECT,
     ) -> None:
         self._directory = directory
         self._environment = environment
         self._deliver = deliver
+        self._spawner = spawner
         # Half of what a process may open is left to everything else in it.
         self._at_once = max(1, min(AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _DESCRIPTORS))
         self._lock = threading.Lock()
@@ -120,7 +125,7 @@ class LocalSteps:
             self._deliver(LocalOutput(start.run_id, start.position, stream, text))
 
         with cancellation:
-            surroundings = Surroundings(self._directory, self._environment, emit, cancellation)
+            surroundings = Surroundings(self._directory, self._environment, emit, cancellation, spawner=self._spawner)
             outcome = invoke(start.invocation, surroundings, utc_now)
         with self._lock:
             del self._running[(start.run_id, start.position)]

@@ -11,11 +11,17 @@ from types import TracebackType
 from typing import Any
 
 from swamp.clock import utc_now
+from swamp.models.direct import Direct
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.models.spawner import Spawner
 from tests.waiting import wait_until
 
 Emit = Callable[[str, bytes], None]
+
+
+#: The last one starts the steps' programs. Tests that hold for every spawner put theirs here.
+SPAWNERS: list[Spawner] = [Direct()]
 
 
 class Step:
@@ -37,6 +43,7 @@ class Step:
             environment={**os.environ, "FROM": "surroundings"},
             emit=emit or (lambda stream, lines: self.heard.append((stream, lines))),
             cancellation=self.cancellation,
+            spawner=SPAWNERS[-1],
         )
         self._outcome: Outcome | None = None
         self._thread = threading.Thread(target=self.run)

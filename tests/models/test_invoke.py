@@ -14,6 +14,8 @@ from swamp.models.invoke import invoke
 from tests.models.steps import Step, is_alive
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("spawner")
+
 
 def test_an_unknown_type_or_method_is_a_failed_outcome(tmp_path: Path) -> None:
     with Step(tmp_path, "true") as step:

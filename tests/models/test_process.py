@@ -8,21 +8,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from swamp.clock import utc_now
-from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.models.invoke import Cancellation, invoke
 from tests.models.steps import Step, is_alive, result
 from tests.waiting import wait_until
 
 
-@pytest.fixture(params=["process descriptors", "no process descriptors"], autouse=True)
+@pytest.fixture(params=["process descriptors", "no process descriptors", "keeper"], autouse=True)
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every promise holds on systems without `pidfd_open` too."""
+    """Every promise holds on systems without `pidfd_open` too, and whoever starts the programs."""
     if request.param == "no process descriptors":
         monkeypatch.delattr(os, "pidfd_open")
+    if request.param == "keeper":
+        request.getfixturevalue("keeper")
 
 
 @pytest.fixture
@@ -194,7 +197,7 @@ def test_steps_side_by_side_do_not_hold_each_others_pipes(tmp_path: Path) -> Non
     def short() -> None:
         for _ in range(20):
             with Cancellation() as cancellation:
-                surroundings = Surroundings(tmp_path, {"PATH": os.defpath}, lambda stream, lines: None, cancellation)
+                surroundings = replace(model.surroundings, environment={"PATH": os.defpath}, cancellation=cancellation)
                 start = time.monotonic()
                 assert invoke(model.invocation, surroundings, utc_now).status == "succeeded"
                 seconds.append(time.monotonic() - start)

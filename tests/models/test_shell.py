@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from swamp.clock import from_iso
 from tests.models.steps import Step, content, log, result, shell
 
+pytestmark = pytest.mark.usefixtures("spawner")
+
 
 def test_a_command_succeeds_and_leaves_a_result_and_a_log(tmp_path: Path) -> None:
     outcome = shell(tmp_path, "echo executed on a worker; echo careful >&2")
