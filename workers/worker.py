@@ -699,6 +699,7 @@ class Worker:
             self._link.close()
         if self._session is not None:
             self._session.say_farewell()
+        self._slots.close()
         log.info("worker stopped")
 
     # ------------------------------------------------------------------ small things

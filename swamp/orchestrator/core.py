@@ -31,6 +31,7 @@ from swamp.data.blobs import blob_path
 from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.models.environment import step_environment
+from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.orchestrator import admission, leases
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
@@ -106,7 +107,8 @@ class Core:
         self.members = self.ledger.members
         self._pace = Pace(log)
         self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace)
-        self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put)
+        self._spawner = spawner_that_leaves_nothing()
+        self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
         self._collected = False  # the streams were looked at in this cycle
@@ -175,6 +177,7 @@ class Core:
         self._steps.cancel_all("the orchestrator was stopped", CANCEL_GRACE)
         self._settle_local_steps()
         self._say_goodbye()
+        self._spawner.close()
 
     def _wait(self) -> list[_Request | LocalOutput | LocalFinished]:
         """What came in since the last cycle; waits for something, at most until the next sweep."""
