@@ -3,14 +3,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
-CHECKED := swamp workers tests examples
+CHECKED := swamp workers tests examples bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test checks tests format clean
+.PHONY: help demo test checks tests bench format clean
 
 help: ## show this list
 	@echo "make <target>, where <target> is one of:"
@@ -30,12 +31,15 @@ checks: $(VENV)/.installed-dev ## run every check but the tests
 tests: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k token" runs some of them
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS="--only a,c --repeat 3" measures less
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
 clean: ## remove what make made: the virtual environments, caches, build output
-	rm -rf $(VENV) .venv-tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-tools .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A stamp file is written last, so an install that was interrupted starts again.
 $(VENV)/.created:

@@ -1,0 +1,81 @@
+"""`make bench`: measure, and print a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+
+from bench.figures import Row, Samples, document, table
+from bench.machine import describe
+from bench.rows.fan_out import memory_row, probe_row, shell_row
+from bench.rows.latency import command_row, latency_row
+from bench.running import BenchFailed
+
+
+def main() -> int:
+    """Exit code: 0 when all that was asked for was measured."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
+    machine = describe(datetime.now(UTC))
+    if not options.json:
+        print("\n".join(f"{name}: {text}" for name, text in machine.items()), end="\n\n", flush=True)
+    documents: list[dict[str, object]] = []
+    failed = False
+    for row in _rows(options):
+        try:
+            everybody = _measure(row, options.repeat)
+        except BenchFailed as failure:
+            print(f"{row.letter}. {row.title}: not measured: {failure}\n", file=sys.stderr, flush=True)
+            failed = True
+            continue
+        documents.append(document(row, everybody))
+        if not options.json:
+            print(table(row, everybody), end="\n\n", flush=True)
+    if options.json:
+        print(json.dumps({"machine": machine, "repetitions": options.repeat, "rows": documents}, indent=2))
+    return int(failed)
+
+
+def _measure(row: Row, repeat: int) -> list[Samples]:
+    """A B A B: what changes on the machine meanwhile changes for everybody."""
+    found: list[Samples] = [Samples(contender.name, []) for contender in row.contenders]
+    measured: list[list[dict[str, float]]] = [[] for _ in row.contenders]
+    for repetition in range(repeat):
+        for samples, contender in zip(measured, row.contenders, strict=True):
+            print(
+                f"\r\033[K{row.letter} {repetition + 1}/{repeat} {contender.name} ", end="", file=sys.stderr, flush=True
+            )
+            samples.append(contender.measure())
+    print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return [Samples(each.contender, samples) for each, samples in zip(found, measured, strict=True)]
+
+
+def _rows(options: argparse.Namespace) -> list[Row]:
+    peers = not options.no_peers
+    rows = [
+        probe_row(options.steps or 10_000, peers=peers),
+        shell_row(options.steps or 1_000, peers=peers),
+        latency_row(options.steps or 200, peers=peers),
+        command_row(min(options.steps or 10, 10)),
+        memory_row(options.steps or 10_000, peers=peers),
+    ]
+    return [row for row in rows if not options.only or row.letter in options.only]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='make bench BENCH_ARGS="…"', description="Measure Swamp next to RQ and Huey.", allow_abbrev=False
+    )
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="a,c", help="only these rows")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions of each row (default: 3)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps per row, instead of each row's own number")
+    parser.add_argument("--no-peers", action="store_true", help="Swamp alone; makes no environments")
+    parser.add_argument("--json", action="store_true", help="one JSON document, with every sample")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

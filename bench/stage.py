@@ -1,0 +1,195 @@
+"""Swamp as a person runs it: a repository, an orchestrator with its embedded server, one worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sysconfig
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bench.procfs import Group, Meter, children
+from bench.running import BenchFailed, Running, environment, free_port, run, scratch_directory
+from swamp.orchestrator.client import Client, find
+from swamp.repo import Repo
+
+SWAMP = Path(sysconfig.get_path("scripts")) / "swamp"
+TARGET = "bench"
+SHELL = "echo executed on a worker"  #: what `sh -c` runs in every row with a shell
+WHOLE = 900.0  #: seconds that a workflow may take
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A workflow that `swamp workflow run` has run."""
+
+    run_id: str
+    steps: int  #: that succeeded
+    results: int  #: found by `swamp data query`
+    per_second: float  #: from the first result on disk to the last
+    seconds: float  #: the whole command
+    cpu: dict[str, float]  #: seconds, by process
+    others: float  #: processors kept busy by others
+
+
+class Stage:
+    def __init__(self, scratch: Path, stack: ExitStack) -> None:
+        """Use `stage`."""
+        self.scratch = scratch
+        self.root = scratch / "repository"
+        self.root.mkdir()
+        self._stack = stack
+        self._port = free_port()
+        self.swamp("repo", "init")
+        self.swamp("vault", "create", "local_encryption", "vault")
+        self.swamp("model", "create", "swamp/probe", "probe", "--arg", "echo.message=hello")
+        self.swamp("model", "create", "command/shell", "shell", "--arg", f"execute.run={SHELL}")
+
+    # ------------------------------------------------------------------ who takes part
+
+    def serve(self, *arguments: str) -> None:
+        self.orchestrator = self._running("serve", "--port", str(self._port), *arguments)
+        self.orchestrator.wait_for_line("listening on ws://")
+
+    def token(self, *arguments: str) -> Path:
+        """A file with a new token for the target."""
+        created = self.swamp("worker", "token", "create", TARGET, "--duration", "1d", "--json", *arguments)
+        file = self.scratch / "token"
+        file.touch(mode=0o600)
+        file.write_text(json.loads(created)["token"])
+        return file
+
+    def work(self, concurrency: str) -> None:
+        """A worker that waits for work."""
+        where = ("--token-file", self.token(), "--cache-dir", self.scratch / "cache")
+        self.worker = self._running("worker", "connect", self.url, *where, "--concurrency", concurrency)
+        self.worker.wait_for_line("enrolled as .* and waiting for work")
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self._port}"
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """The processes that share the work: orchestrator, its embedded server if it has one, worker."""
+        servers = tuple(
+            pid for pid, name in children(self.orchestrator.pid).items() if "valkey" in name or "redis" in name
+        )
+        return {
+            "orchestrator": Group(self.orchestrator.pid, without=servers),
+            **({"redis": Group(servers[0])} if servers else {}),
+            **({"worker": Group(self.worker.pid)} if hasattr(self, "worker") else {}),
+        }
+
+    def client(self) -> Client:
+        client = find(Repo(self.root))
+        if client is None:
+            raise BenchFailed("the orchestrator is gone")
+        return client
+
+    # ------------------------------------------------------------------ what there is to do
+
+    def workflow(self, name: str, steps: int, model: str, method: str) -> None:
+        """A workflow of one job with many steps that wait for nothing."""
+        task = f"{{type: model_method, modelIdOrName: {model}, methodName: {method}}}"
+        with (self.root / "workflows" / f"{name}.yaml").open("w") as file:
+            file.write(f"id: {uuid.uuid4()}\nname: {name}\njobs:\n  - name: build\n    steps:\n")
+            for number in range(steps):
+                file.write(f"      - name: step-{number}\n        target: {TARGET}\n        task: {task}\n")
+            file.write("version: 1\n")
+
+    def run(self, workflow: str) -> Ran:
+        """Run it by the command, its screen a file, and look at what came of it."""
+        groups = self.groups
+        meter = Meter(groups)
+        with (self.scratch / "screen").open("wb") as screen:
+            begin = time.monotonic()
+            command = subprocess.Popen(
+                [SWAMP, "workflow", "run", workflow], cwd=self.root, env=environment(self._env),
+                stdin=subprocess.DEVNULL, stdout=screen, stderr=screen,
+            )  # fmt: skip
+            try:
+                code, usage = _end_of(command)
+            except BaseException:
+                command.kill()
+                command.wait()
+                raise
+            seconds = time.monotonic() - begin
+        if code != 0:
+            shown = (self.scratch / "screen").read_text(errors="replace")
+            raise BenchFailed(f"the workflow ended with {code}:\n{shown[-2000:]}\n{self.orchestrator.output()[-2000:]}")
+        cpu, others = meter.read(more=[usage])
+        run_id, steps, first, last = self._finished(workflow)
+        return Ran(
+            run_id=run_id,
+            steps=steps,
+            results=self._queryable(run_id),
+            per_second=(steps - 1) / max(last - first, 0.001),
+            seconds=seconds,
+            cpu={**cpu, "command": usage},
+            others=others,
+        )
+
+    def swamp(self, *arguments: str) -> str:
+        return run([SWAMP, *arguments], self.root, self._env)
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {"XDG_RUNTIME_DIR": str(self.scratch)}
+
+    def _running(self, *arguments: str | Path) -> Running:
+        screen = self.scratch / f"{arguments[0]}.log"
+        return self._stack.enter_context(Running([SWAMP, *arguments], self.root, self._env, screen))
+
+    def _finished(self, workflow: str) -> tuple[str, int, float, float]:
+        """The newest run: its id, how many steps succeeded, when the first and the last was stored (unix seconds)."""
+        with closing(sqlite3.connect(f"file:{self.root / '.swamp/data/swamp.db'}?mode=ro", uri=True)) as database:
+            (run_id,) = database.execute(
+                "SELECT id FROM runs WHERE workflow_name = ? ORDER BY seq DESC LIMIT 1", (workflow,)
+            ).fetchone()
+            steps, first, last = database.execute(
+                "SELECT count(*), min(event ->> 'time'), max(event ->> 'time') FROM run_events WHERE run_id = ?"
+                " AND event ->> 'kind' = 'step-finished' AND event ->> 'status' = 'succeeded'",
+                (run_id,),
+            ).fetchone()
+        return run_id, steps, datetime.fromisoformat(first).timestamp(), datetime.fromisoformat(last).timestamp()
+
+    def _queryable(self, run_id: str) -> int:
+        predicate = f'runId == "{run_id}" && specName == "result" && version > 0'
+        return int(json.loads(self.swamp("data", "query", predicate, "--select", "version", "--json"))["total"])
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """A repository in a directory of its own; whatever is started on it ends with the block."""
+    with scratch_directory() as scratch, ExitStack() as stack:
+        yield Stage(scratch, stack)
+
+
+def expect(ran: Ran, steps: int) -> Ran:
+    """Every step succeeded and its result can be found; else `BenchFailed`."""
+    if (ran.steps, ran.results) != (steps, steps):
+        raise BenchFailed(f"of {steps} steps {ran.steps} succeeded, and {ran.results} results are found")
+    return ran
+
+
+def _end_of(command: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """The exit code of a command and the processor time that it took."""
+    deadline = time.monotonic() + WHOLE
+    while True:
+        pid, status, usage = os.wait4(command.pid, os.WNOHANG)
+        if pid:
+            command.returncode = os.waitstatus_to_exitcode(status)
+            return command.returncode, usage.ru_utime + usage.ru_stime
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"the workflow did not end within {WHOLE:g} s")
+        time.sleep(0.002)

@@ -1,0 +1,33 @@
+"""The bench still measures what it says it does. What it finds is no test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str) -> dict[str, dict]:
+    """The rows that were measured, by letter."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--no-peers", "--repeat", "1", "--json", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {row["row"]: row for row in json.loads(done.stdout)["rows"]}
+
+
+def test_the_bench_measures_a_small_fan_out_and_the_way_of_one_step():
+    rows = bench("--steps", "50", "--only", "a,c")
+    assert set(rows) == {"a", "c"}
+    for row in rows.values():
+        (swamp,) = row["contenders"]
+        assert all(figure["median"] >= 0 and len(figure["samples"]) == 1 for figure in swamp["figures"].values())
+        assert {"orchestrator", "worker", "redis"} <= set(swamp["cpuSecondsPer1000Steps"])
