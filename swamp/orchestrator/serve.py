@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,21 +84,23 @@ async def _serve(
     app = App(core, watchers, secret, repo_id)
     host, port = listener.getsockname()[:2]
     web = _WebServer(app.asgi)
+    told = asyncio.Event()
     core.start()
     bell.start()
-    try:
-        async with web.running(listener):
-            url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
-            with _announced(repo, {"url": url, "secret": secret, "repoId": repo_id, **server.announcement()}):
-                log.info("listening on ws://%s:%d (repository %s)", host, port, repo.root)
-                log.info("Redis: %s", server.description())
-                await web.until_told_to_stop()
-                log.info("stopping")
-                watchers.end()
-    finally:
-        bell.stop()
-        await asyncio.to_thread(core.stop)
-        log.info("stopped")
+    with _heeding_signals(told, core.hurry):
+        try:
+            async with web.running(listener):
+                url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
+                with _announced(repo, {"url": url, "secret": secret, "repoId": repo_id, **server.announcement()}):
+                    log.info("listening on ws://%s:%d (repository %s)", host, port, repo.root)
+                    log.info("Redis: %s", server.description())
+                    await told.wait()
+                    log.info("stopping")
+                    watchers.end()
+        finally:
+            bell.stop()
+            await asyncio.to_thread(core.stop)
+            log.info("stopped")
 
 
 # ---------------------------------------------------------------------- Redis
@@ -224,8 +226,27 @@ def _announced(repo: Repo, facts: dict[str, object]) -> Iterator[None]:
         Path(repo.serve_info).unlink(missing_ok=True)
 
 
+@contextmanager
+def _heeding_signals(told: asyncio.Event, insist: Callable[[], None]) -> Iterator[None]:
+    """The first signal asks for the end, every further one insists."""
+    loop = asyncio.get_running_loop()
+
+    def heed() -> None:
+        if told.is_set():
+            insist()
+        told.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, heed)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
 class _WebServer(uvicorn.Server):
-    """Uvicorn without its own ideas about signals: the first one asks for the end, the second one insists."""
+    """Uvicorn without its own ideas about signals."""
 
     def __init__(self, app: object) -> None:
         super().__init__(
@@ -241,7 +262,6 @@ class _WebServer(uvicorn.Server):
                 server_header=False,
             )
         )
-        self._told = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -249,9 +269,6 @@ class _WebServer(uvicorn.Server):
 
     @asynccontextmanager
     async def running(self, listener: socket.socket) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._told.set)
         serving = asyncio.create_task(self.serve(sockets=[listener]))
         try:
             while not self.started:
@@ -263,8 +280,3 @@ class _WebServer(uvicorn.Server):
         finally:
             self.should_exit = True
             await serving
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-    async def until_told_to_stop(self) -> None:
-        await self._told.wait()

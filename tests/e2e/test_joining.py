@@ -210,18 +210,15 @@ def test_a_token_made_anew_puts_the_old_machine_out_and_lets_a_new_one_in(stage:
 
 
 def test_when_a_token_expires_its_worker_is_put_out(stage: Stage):
-    token = stage.token("brief", "4s")
     orchestrator = stage.serve()
-    worker = stage.worker(token)
-    stage.task("hello", "echo hello", "brief")
-    stage.run("hello")
-
+    worker = stage.worker(stage.token("brief", "5s"))
     assert _put_out(worker) == "token 'brief' has expired"
     orchestrator.wait_for_line("worker brief was put out: token 'brief' has expired")
     assert stage.workers() == {}
 
     new = stage.token("brief")
     stage.worker(new, "new")
+    stage.task("hello", "echo hello", "brief")
     stage.run("hello")
 
 

@@ -229,3 +229,19 @@ def test_a_redis_server_that_goes_away_and_comes_back_loses_nothing(stage: Stage
         assert waiting.wait_for_end(30) == 0
         assert len(stage.rows("SELECT id FROM data WHERE spec_name = 'result'")) == 2
         assert orchestrator.stop() == 0
+
+
+def test_a_second_ctrl_c_ends_a_step_that_will_not_go(stage: Stage):
+    orchestrator = stage.serve()
+    deaf = stage.scratch / "deaf"
+    stage.task("deaf", f"trap '' TERM; echo $$ > {deaf}; while :; do sleep 0.1; done", target="")
+    stage.start_run("deaf")
+    wait_until(lambda: deaf.exists() and deaf.read_text().strip(), "the step to begin")
+
+    orchestrator.press_ctrl_c()
+    orchestrator.wait_for_line("stopping")
+    orchestrator.press_ctrl_c()
+    assert orchestrator.wait_for_end(timeout=8) == 0
+    assert not is_alive(int(deaf.read_text()))
+    assert stage.statuses() == {"deaf": "canceled"}
+    stage.nothing_serves()
