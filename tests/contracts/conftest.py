@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,9 +49,15 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Picture]:
         yield paint(stage)
 
 
+@pytest.fixture(scope="session")
+def installed() -> dict[str, Tools]:
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(VERSIONS, pool.map(install, VERSIONS), strict=True))
+
+
 @pytest.fixture(scope="session", params=VERSIONS)
-def tools(request: pytest.FixtureRequest) -> Tools:
-    return install(request.param)
+def tools(request: pytest.FixtureRequest, installed: dict[str, Tools]) -> Tools:
+    return installed[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import pytest
 from tests.contracts.picture import Picture
 from tests.contracts.tools import Dashboard, Tools
 
+pytestmark = pytest.mark.xdist_group("contracts")
+
 BUTTONS = {
     "delete a job that waits": ("queued waiting", "/job/{job}/delete"),
     "delete a job that runs": ("started busy", "/job/{job}/delete"),

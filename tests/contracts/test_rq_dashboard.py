@@ -11,6 +11,8 @@ import pytest
 from tests.contracts.picture import UNSPEAKABLE, Picture
 from tests.contracts.tools import Dashboard
 
+pytestmark = pytest.mark.xdist_group("contracts")
+
 TARGETS = ("busy", "done", "waiting")
 REGISTRIES = ("queued", "started", "finished", "failed", "canceled", "deferred", "scheduled")
 
