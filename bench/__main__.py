@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from bench.figures import Row, Samples, document, table
 from bench.machine import describe
 from bench.rows.fan_out import memory_row, probe_row, shell_row
+from bench.rows.idle import idle_row
 from bench.rows.latency import command_row, latency_row
+from bench.rows.length import length_row
+from bench.rows.round_trips import round_trip_row
 from bench.running import BenchFailed
 
 
@@ -60,6 +63,9 @@ def _rows(options: argparse.Namespace) -> list[Row]:
         shell_row(options.steps or 1_000, peers=peers),
         latency_row(options.steps or 200, peers=peers),
         command_row(min(options.steps or 10, 10)),
+        round_trip_row(options.steps or 10_000, peers=peers),
+        idle_row(options.workers, options.seconds),
+        length_row(options.steps or (100_000 if options.full else 20_000)),
         memory_row(options.steps or 10_000, peers=peers),
     ]
     return [row for row in rows if not options.only or row.letter in options.only]
@@ -72,6 +78,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="a,c", help="only these rows")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions of each row (default: 3)")
     parser.add_argument("--steps", type=int, metavar="N", help="steps per row, instead of each row's own number")
+    parser.add_argument("--full", action="store_true", help="row g with 100,000 steps instead of 20,000")
+    parser.add_argument("--workers", type=int, default=500, metavar="N", help="idle workers of row f (default: 500)")
+    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long row f looks (default: 30)")
     parser.add_argument("--no-peers", action="store_true", help="Swamp alone; makes no environments")
     parser.add_argument("--json", action="store_true", help="one JSON document, with every sample")
     return parser.parse_args()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from bench.procfs import Group, Meter, children
@@ -23,6 +24,10 @@ from swamp.repo import Repo
 SWAMP = Path(sysconfig.get_path("scripts")) / "swamp"
 TARGET = "bench"
 SHELL = "echo executed on a worker"  #: what `sh -c` runs in every row with a shell
+MODELS = {
+    "probe": ("swamp/probe", "echo.message=hello"),
+    "shell": ("command/shell", f"execute.run={SHELL}"),
+}
 WHOLE = 900.0  #: seconds that a workflow may take
 
 
@@ -49,8 +54,6 @@ class Stage:
         self._port = free_port()
         self.swamp("repo", "init")
         self.swamp("vault", "create", "local_encryption", "vault")
-        self.swamp("model", "create", "swamp/probe", "probe", "--arg", "echo.message=hello")
-        self.swamp("model", "create", "command/shell", "shell", "--arg", f"execute.run={SHELL}")
 
     # ------------------------------------------------------------------ who takes part
 
@@ -88,6 +91,7 @@ class Stage:
             **({"worker": Group(self.worker.pid)} if hasattr(self, "worker") else {}),
         }
 
+    @cached_property
     def client(self) -> Client:
         client = find(Repo(self.root))
         if client is None:
@@ -97,13 +101,27 @@ class Stage:
     # ------------------------------------------------------------------ what there is to do
 
     def workflow(self, name: str, steps: int, model: str, method: str) -> None:
-        """A workflow of one job with many steps that wait for nothing."""
+        """A workflow of one job with many steps that wait for nothing. `model` is one of `MODELS`."""
+        kind, argument = MODELS[model]
+        if not (self.root / "models" / kind / f"{model}.yaml").exists():
+            self.swamp("model", "create", kind, model, "--arg", argument)
         task = f"{{type: model_method, modelIdOrName: {model}, methodName: {method}}}"
         with (self.root / "workflows" / f"{name}.yaml").open("w") as file:
             file.write(f"id: {uuid.uuid4()}\nname: {name}\njobs:\n  - name: build\n    steps:\n")
             for number in range(steps):
                 file.write(f"      - name: step-{number}\n        target: {TARGET}\n        task: {task}\n")
             file.write("version: 1\n")
+
+    def follow(self, workflow: str) -> None:
+        """Run it from here, until it is told that the run has ended, which is told once that is on disk."""
+        for event in self.client.run({"workflow": workflow}):
+            if event["kind"] == "run-finished" and event["status"] != "succeeded":
+                raise BenchFailed(f"a run ended so: {event}")
+
+    def warm(self, model: str, method: str) -> None:
+        """One step, so that whatever is done once has been done."""
+        self.workflow("warm", 1, model, method)
+        self.follow("warm")
 
     def run(self, workflow: str) -> Ran:
         """Run it by the command, its screen a file, and look at what came of it."""

@@ -11,7 +11,7 @@ from bench.figures import OTHERS, Contender, Measured, Row, per_thousand
 from bench.peers import HUEY, RQ_FORK, RQ_SIMPLE, Peer, peer_stage
 from bench.procfs import Meter, resident_mb
 from bench.running import BenchFailed
-from bench.stage import SHELL, Stage, expect, stage
+from bench.stage import SHELL, expect, stage
 
 #: RQ takes so long that it gets a part of the work: its rate does not depend on how much there is.
 SHARE = {"rq-simple": 5, "rq-fork": 20}
@@ -62,7 +62,7 @@ def _swamp(steps: int, model: str, method: str, concurrency: str) -> Measured:
     with stage() as here:
         here.serve()
         here.work(concurrency)
-        _warm(here, model, method)
+        here.warm(model, method)
         here.workflow("fan", steps, model, method)
         ran = expect(here.run("fan"), steps)
     return {
@@ -71,11 +71,6 @@ def _swamp(steps: int, model: str, method: str, concurrency: str) -> Measured:
         OTHERS: ran.others,
         **per_thousand(ran.cpu, steps),
     }
-
-
-def _warm(here: Stage, model: str, method: str) -> None:
-    here.workflow("warm", 1, model, method)
-    expect(here.run("warm"), 1)
 
 
 def _swamp_memory(steps: int) -> Measured:
