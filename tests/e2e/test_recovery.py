@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.e2e.stage import Stage, step, until
+from tests.e2e.stage import Stage, is_alive, step, until
 from tests.waiting import wait_until
 
 
@@ -76,12 +76,13 @@ def test_a_worker_killed_while_its_step_runs_fails_the_step_when_it_comes_back(s
     stage.serve()
     worker = stage.worker(token)
     began, go = stage.scratch / "began", stage.scratch / "go"
-    stage.task("patient", f"touch {began}; {until(go)}; echo done")
+    stage.task("patient", f"[ -e {go} ] && echo done && exit; echo $$ > {began}; exec sleep 600")
     run = stage.start_run("patient")
-    wait_until(began.exists, "the step to begin")
+    wait_until(lambda: began.exists() and began.read_text().strip(), "the step to begin")
 
     worker.kill()
-    go.touch()  # what it left running is nobody's now
+    wait_until(lambda: not is_alive(int(began.read_text())), "the step to end with its worker")
+    go.touch()
     stage.worker(token)
     assert run.wait_for_end() == 1
     assert "worker 'node' was restarted while the step ran" in run.output
