@@ -52,7 +52,7 @@ def command(ctx: Context, run: str) -> None:
         ctx.out(f"Canceling {_shown(after)}: its running steps are being ended.")
         ctx.say(f"Watch it end with: swamp workflow logs -f {after.id}")
     elif before.status == "canceled":
-        ctx.out(f"{_shown(after).capitalize()} was canceled before.")
+        ctx.out(f"Canceled before: {_shown(after)}.")
     else:
         ctx.out(f"Canceled {_shown(after)}.")
 
