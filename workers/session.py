@@ -45,6 +45,7 @@ class Session:
         self._websocket = websocket
         self._noise = noise
         self._sending = threading.Lock()
+        self._storing = threading.Lock()
         self._answers: dict[str, str | None] = {}
         self._answered = threading.Condition()
         self._over = False
@@ -70,6 +71,11 @@ class Session:
 
     def store(self, checksum: str, content: bytes) -> None:
         """Have the orchestrator keep big content; returns when it is on its disk. Raises `NotReached`."""
+        # Parts carry no number: two contents at once would become one.
+        with self._storing:
+            self._store(checksum, content)
+
+    def _store(self, checksum: str, content: bytes) -> None:
         with self._answered:
             self._answers.pop(checksum, None)
         for begin in range(0, max(1, len(content)), PART):

@@ -45,6 +45,7 @@ from swamp.wire.messages import (
     Dispatch,
     Dropped,
     Finished,
+    Grant,
     Heartbeat,
     Hello,
     Inventory,
@@ -53,6 +54,7 @@ from swamp.wire.messages import (
     Rejoin,
     Started,
     UpBody,
+    Wants,
     Welcome,
     dispatch_place,
     pack_result,
@@ -76,6 +78,7 @@ log = logging.getLogger("swamp.worker")
 #: Bytes said and not acknowledged above which no more live output is sent (the result has all of it), and no more
 #: work taken.
 UNACKNOWLEDGED_LIMIT = 8 << 20
+SAY_AT_ONCE = 200  #: messages in one round trip, besides results
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
 
@@ -154,9 +157,12 @@ class Worker:
         self._confirmed = False
         # Work under way:
         self._opened: list[Dispatch] = []  # claimed, readable, noted as seen; to be begun
+        self._asking: dict[str, Dispatch] = {}  # as those, but waiting for their grant
+        self._release: list[str] = []  # claims to be given up: another machine has the grant
         self._fetch: list[str] = []  # claimed while waiting; to be read
         self._more = True  # the queue may hold more
         self._say: list[UpBody] = []
+        self._unsaid = 0  # characters of output in it
         self._to_send: dict[str, bytes] = {}  # results to be sent, by dispatch
         self._ended: list[StepEnded] = []  # not in the outbox yet
         self._never_started: set[str] = set()  # seen by this process, and known never to have been started
@@ -216,8 +222,9 @@ class Worker:
                 self._ended.append(item)
             case Claimed() if item.link is self._link:
                 item.link.waiting = False
-                self._fetch.append(item.dispatch)
-                self._more = True
+                if not self._stops:  # otherwise it goes back when we leave
+                    self._fetch.append(item.dispatch)
+                    self._more = True
             case Said() if item.link is self._link:
                 self._said(item)
             case Broken() if item.link is self._link:
@@ -246,11 +253,11 @@ class Worker:
         begin: list[Dispatch] = []
         if self._confirmed and not self._stops:
             begin, self._opened = to_begin(self._opened, self._slots.count, len(self._slots.running))
-        if (heartbeat or claim or begin or self._say or self._to_send or self._fetch) and not self._exchange(
-            link, heartbeat, claim, begin
-        ):
+        talk = self._say or self._to_send or self._fetch or self._release
+        if (heartbeat or claim or begin or talk) and not self._exchange(link, heartbeat, claim, begin):
             return
-        can_begin = self._opened and self._confirmed and len(self._slots.running) < self._slots.count
+        room = len(self._slots.running) < self._slots.count
+        can_begin = self._opened and self._confirmed and not self._stops and room
         can_claim = self._more and self._appetite()
         if self._ended or self._say or self._to_send or self._fetch or can_begin or can_claim:
             self._nudge()
@@ -261,7 +268,7 @@ class Worker:
         """How many dispatches more to take now."""
         if not self._confirmed or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
             return 0
-        waiting = len(self._opened) + len(self._fetch)
+        waiting = len(self._opened) + len(self._fetch) + len(self._asking)
         return to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
 
     def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch]) -> bool:
@@ -298,11 +305,16 @@ class Worker:
         """Numbers follow the order in which the server says things: say, finish, begin."""
         request = Exchange(claim=claim)
         if heartbeat:
-            request.say.append(self._sealed(0, Heartbeat(len(self._slots.running), self._slots.count)))
-        say, self._say = self._say, []
+            request.say.append(self._sealed(0, self._heartbeat()))
+        say, self._say = self._say[:SAY_AT_ONCE], self._say[SAY_AT_ONCE:]
         for body in say:
+            if isinstance(body, OutputLines):
+                self._unsaid -= len(body.text)
             request.say.append(self._keep(self._sent.next_number(), body).sealed)
-        to_send, self._to_send = self._to_send, {}
+        request.release, self._release = self._release, []
+        to_send: dict[str, bytes] = {}
+        if not self._say:  # what a step printed comes before its end
+            to_send, self._to_send = self._to_send, {}
         for finished, content in to_send.items():
             sent = self._keep(self._sent.next_number(), Finished(finished), finished, content)
             request.finish.append((finished, sent.result, sent.sealed))
@@ -314,6 +326,10 @@ class Worker:
             request.begin.append((dispatch.id, started.sealed, self._sealed(number, Dropped(dispatch.id))))
             beginning.append((number, dispatch))
         return request, beginning
+
+    def _heartbeat(self) -> Heartbeat:
+        holding = [*(dispatch.id for dispatch in self._opened), *self._asking, *self._fetch]
+        return Heartbeat(len(self._slots.running), self._slots.count, tuple(holding))
 
     def _began(self, beginning: list[tuple[int, Dispatch]], statuses: list[int | bytes]) -> None:
         for (number, dispatch), status in zip(beginning, statuses, strict=True):
@@ -347,7 +363,11 @@ class Worker:
             self._names[dispatch.id] = f"{dispatch.job}/{dispatch.step}"
             if dispatch.id in new:
                 new.discard(dispatch.id)
-                self._opened.append(dispatch)
+                if dispatch.grant:
+                    self._asking[dispatch.id] = dispatch
+                    self._say.append(Wants(dispatch.id))
+                else:
+                    self._opened.append(dispatch)
                 self._pace.info(
                     "step %s received: %s.%s of workflow %s",
                     self._name(dispatch.id),
@@ -380,8 +400,9 @@ class Worker:
 
     def _step_said(self, said: StepSaid) -> None:
         # What is not shown live is in the result all the same.
-        if said.dispatch in self._slots.running and self._sent.size < UNACKNOWLEDGED_LIMIT:
+        if said.dispatch in self._slots.running and self._sent.size + self._unsaid < UNACKNOWLEDGED_LIMIT:
             text = said.lines.decode("utf-8", "replace").removesuffix("\n")
+            self._unsaid += len(text)
             self._say.append(OutputLines(said.dispatch, said.stream, text))
 
     def _store_ended(self) -> None:
@@ -417,8 +438,8 @@ class Worker:
         self._ended = []
 
     def _cut_off(self, ended: StepEnded) -> bool:
-        """Whether we ended the step ourselves, to stop. That is no result: the orchestrator learns from our farewell that
-        none will come, and the step's `onWorkerLost` decides."""
+        """Whether we ended the step ourselves, to stop. That is no result; our farewell says that none will come, and
+        the step's `onWorkerLost` decides."""
         return self._cutting and ended.outcome.status == "canceled"
 
     def _ready(self, dispatch: str, content: bytes, *, big: bool) -> None:
@@ -459,6 +480,14 @@ class Worker:
         if isinstance(body, Acknowledge):
             if body.epoch == self._epoch:
                 self._acknowledged(body.number)
+        elif isinstance(body, Grant):
+            granted = self._asking.pop(body.dispatch, None)
+            if granted is not None and body.epoch == self._epoch:
+                self._opened.append(granted)
+        elif isinstance(body, Cancel) and body.dispatch in self._asking:
+            del self._asking[body.dispatch]
+            self._never_started.add(body.dispatch)
+            self._release.append(body.dispatch)
         elif isinstance(body, Cancel):
             log.info("step %s is canceled: %s", self._name(body.dispatch), body.reason)
             self._slots.cancel(body.dispatch, body.reason, body.grace)
@@ -608,8 +637,8 @@ class Worker:
 
     def _forget_claims(self) -> None:
         """What was claimed and not begun goes back to the orchestrator, which has taken it back already."""
-        self._never_started.update(dispatch.id for dispatch in self._opened)
-        self._opened, self._fetch = [], []
+        self._never_started.update(dispatch.id for dispatch in (*self._opened, *self._asking.values()))
+        self._opened, self._fetch, self._asking, self._release = [], [], {}, []
 
     def _inventory(self) -> Inventory:
         return Inventory(

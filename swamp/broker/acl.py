@@ -15,6 +15,8 @@ from swamp.errors import Invalid
 
 BELL = "swamp:bell"
 
+ORCHESTRATOR_USER, MONITOR_USER, OPERATOR_USER = "swamp", "swamp-monitor", "swamp-operator"
+
 _TARGET = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 _MACHINE = re.compile(r"[0-9a-f]{8,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")

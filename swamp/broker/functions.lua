@@ -32,6 +32,7 @@ end
 --           "started" is said; otherwise "dropped" is said under the same number. Only one of begin and take_back
 --           can remove a claim.
 -- claim     how many more to take from the queue
+-- release   {dispatch, ...}: claims that are given up without beginning
 -- fetch     {dispatch, ...}: claimed before (by BLMOVE); their sealed dispatches are wanted
 -- returns   {finish statuses, begin statuses, say statuses, {dispatch, sealed dispatch or "", ...}}
 local function exchange(_, args)
@@ -61,6 +62,9 @@ local function exchange(_, args)
     end
     rang = true
   end
+  for _, id in ipairs(request.release or {}) do
+    redis.pcall('LREM', claimed, 1, id)
+  end
   for _, id in ipairs(request.fetch) do
     local sealed = redis.pcall('HGET', 'rq:job:' .. id, 'swamp')
     work[#work + 1] = id
@@ -81,15 +85,19 @@ end
 
 -- machines  {machine, ...}
 -- count     messages per machine at most
--- returns   {{machine, {stream id, message, dispatch or "", sealed result or ""} ...}, ...}; machines without
+-- marker    what swamp:repo must hold; something else means that this Redis is not the one that was prepared
+-- returns   {{machine, {claimed dispatch, ...}, {stream id, message, dispatch or "", sealed result or ""} ...}, ...}; machines without
 --           messages are left out. What is not trimmed yet comes again.
 local function collect(_, args)
   local request = cmsgpack.unpack(args[1])
   local found, bytes = {}, 0
+  if redis.call('HGET', 'swamp:repo', 'marker') ~= request.marker then
+    return redis.error_reply('RESET this server was emptied or replaced')
+  end
   for _, machine in ipairs(request.machines) do
     local entries = redis.call('XRANGE', key(machine, 'up'), '-', '+', 'COUNT', request.count)
     if #entries > 0 then
-      local messages = {machine}
+      local messages = {machine, redis.call('LRANGE', key(machine, 'claimed'), 0, 999)}
       for _, entry in ipairs(entries) do
         local fields, message, dispatch, result = entry[2], '', '', ''
         for i = 1, #fields, 2 do
@@ -165,6 +173,19 @@ local function take_back(_, args)
     if redis.call('LREM', claimed, 1, id) == 1 then taken[#taken + 1] = id end
   end
   return taken
+end
+
+-- target, dispatches, machines    what waits or is claimed, and is not wanted any more
+local function withdraw(_, args)
+  local request = cmsgpack.unpack(args[1])
+  for _, id in ipairs(request.dispatches) do
+    if redis.call('LREM', 'rq:queue:' .. request.target, 1, id) == 0 then
+      for _, machine in ipairs(request.machines) do
+        redis.call('LREM', key(machine, 'claimed'), 1, id)
+      end
+    end
+  end
+  return 1
 end
 
 -- RQ's bookkeeping. Everything here can be made again and none of it decides anything.
@@ -276,4 +297,5 @@ redis.register_function('swamp1_collect', collect)
 redis.register_function{function_name = 'swamp1_free', callback = free, flags = {'allow-oom'}}
 redis.register_function('swamp1_push', push)
 redis.register_function{function_name = 'swamp1_take_back', callback = take_back, flags = {'allow-oom'}}
+redis.register_function{function_name = 'swamp1_withdraw', callback = withdraw, flags = {'allow-oom'}}
 redis.register_function('swamp1_mirror', mirror)

@@ -39,6 +39,7 @@ class Exchange:
     begin: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, "started", "dropped"), sealed
     say: list[bytes] = field(default_factory=list)  #: sealed events
     claim: int = 0
+    release: list[str] = field(default_factory=list)  #: claims given up without beginning
     fetch: list[str] = field(default_factory=list)  #: claimed before; their sealed dispatches are wanted
 
 
@@ -63,6 +64,7 @@ def exchange(client: redis.Redis, machine: str, target: str, request: Exchange) 
             "begin": request.begin,
             "say": request.say,
             "claim": request.claim,
+            "release": request.release,
             "fetch": request.fetch,
         },
     )
@@ -81,14 +83,29 @@ class Message:
     result: bytes  #: sealed; empty without, or where it is gone
 
 
-def collect(client: redis.Redis, machines: Sequence[str], count: int) -> list[tuple[str, list[Message]]]:
-    """(machine, messages in order) of every machine that has said something that was not freed yet."""
-    reply = cast("list[list[object]]", _call(client, "collect", {"machines": list(machines), "count": count}))
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a machine has said that was not freed yet, in order, and what it has claimed."""
+
+    machine: str
+    claimed: list[str]
+    messages: list[Message]
+
+
+def collect(client: redis.Redis, machines: Sequence[str], count: int, marker: str) -> list[Collected]:
+    """Every machine that has said something that was not freed yet.
+
+    Raises `redis.ResponseError` (RESET …) if the server does not hold our `marker`: it was emptied or replaced.
+    """
+    request = {"machines": list(machines), "count": count, "marker": marker}
+    reply = cast("list[list[object]]", _call(client, "collect", request))
     found = []
     for entry in reply:
         machine = cast("bytes", entry[0]).decode()
-        rows = cast("list[tuple[bytes, bytes, bytes, bytes]]", entry[1:])
-        found.append((machine, [Message(i.decode(), m, d.decode("ascii", "replace"), r) for i, m, d, r in rows]))
+        claimed = [dispatch.decode() for dispatch in cast("list[bytes]", entry[1])]
+        rows = cast("list[tuple[bytes, bytes, bytes, bytes]]", entry[2:])
+        messages = [Message(i.decode(), m, d.decode("ascii", "replace"), r) for i, m, d, r in rows]
+        found.append(Collected(machine, claimed, messages))
     return found
 
 
@@ -118,6 +135,11 @@ def take_back(client: redis.Redis, machine: str, only: Sequence[str] | None = No
     if only is not None:
         request["only"] = list(only)
     return [dispatch.decode() for dispatch in cast("list[bytes]", _call(client, "take_back", request))]
+
+
+def withdraw(client: redis.Redis, target: str, dispatches: Sequence[str], machines: Sequence[str]) -> None:
+    """Take dispatches out of the target's queue, or out of the claims of whoever of these machines has claimed them."""
+    _call(client, "withdraw", {"target": target, "dispatches": list(dispatches), "machines": list(machines)})
 
 
 def mirror(client: redis.Redis, records: Sequence[tuple[object, ...]], now: str, at: float) -> None:

@@ -205,7 +205,7 @@ class DispatchRow:
     position: int
     attempt: int
     target: str
-    state: str  #: `queued`, `begun`, `finished`, `superseded`, `lost`
+    state: str  #: `queued`, `granted`, `begun`, `finished`, `superseded`, `lost`
     machine: str | None
     epoch: int | None
 
@@ -224,8 +224,17 @@ def add_dispatches(tx: sqlite3.Connection, rows: Iterable[DispatchRow], created_
 def begin_dispatches(tx: sqlite3.Connection, begun: Iterable[tuple[str, str, int]], now: str) -> None:
     """(id, machine, epoch) of dispatches that began."""
     tx.executemany(
-        "UPDATE dispatches SET state = 'begun', machine = ?, epoch = ?, begun_at = ? WHERE id = ? AND state = 'queued'",
+        "UPDATE dispatches SET state = 'begun', machine = ?, epoch = ?, begun_at = ?"
+        " WHERE id = ? AND state IN ('queued', 'granted')",
         ((machine, epoch, now, dispatch) for dispatch, machine, epoch in begun),
+    )
+
+
+def grant_dispatches(tx: sqlite3.Connection, granted: Iterable[tuple[str, str, int]]) -> None:
+    """(id, machine, epoch) of dispatches that this machine alone may begin."""
+    tx.executemany(
+        "UPDATE dispatches SET state = 'granted', machine = ?, epoch = ? WHERE id = ? AND state = 'queued'",
+        ((machine, epoch, dispatch) for dispatch, machine, epoch in granted),
     )
 
 
@@ -237,15 +246,23 @@ def end_dispatches(tx: sqlite3.Connection, ended: Iterable[tuple[str, str, str |
     )
 
 
-def keep_evidence(tx: sqlite3.Connection, dispatch: str, outcome: str, evidence: str) -> None:
-    """A result that came after its dispatch had been given up; it never becomes the step's result."""
-    tx.execute("UPDATE dispatches SET outcome = ?, evidence = ? WHERE id = ?", (outcome, evidence, dispatch))
+def keep_evidence(
+    tx: sqlite3.Connection, dispatch: str, target: str, machine: str, outcome: str, evidence: str
+) -> bool:
+    """A result that came after its dispatch had been given up; it never becomes the step's result. False, and nothing
+    kept, for a repetition, and for a dispatch that was never this machine's."""
+    done = tx.execute(
+        "UPDATE dispatches SET outcome = ?, evidence = ? WHERE id = ? AND target = ? AND evidence IS NULL"
+        " AND state IN ('lost', 'superseded') AND (machine IS NULL OR machine = ?)",
+        (outcome, evidence, dispatch, target, machine),
+    )
+    return done.rowcount == 1
 
 
 def live_dispatches(tx: sqlite3.Connection) -> list[DispatchRow]:
-    """Dispatches that are queued or begun, in the order in which they were made."""
+    """Dispatches that are queued, granted or begun, in the order in which they were made."""
     rows = tx.execute(
-        f"SELECT {_DISPATCH_COLUMNS} FROM dispatches WHERE state IN ('queued', 'begun')"  # noqa: S608
+        f"SELECT {_DISPATCH_COLUMNS} FROM dispatches WHERE state IN ('queued', 'granted', 'begun')"  # noqa: S608
         " ORDER BY created_at, run_id, position, attempt"
     )
     return [DispatchRow(*row) for row in rows]

@@ -56,7 +56,7 @@ CREATE TABLE dispatches (
     position INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     target TEXT NOT NULL,
-    state TEXT NOT NULL,                    -- queued, begun, finished, superseded, lost
+    state TEXT NOT NULL,                    -- queued, granted, begun, finished, superseded, lost
     machine TEXT,
     epoch INTEGER,
     created_at TEXT NOT NULL,
@@ -65,7 +65,7 @@ CREATE TABLE dispatches (
     outcome TEXT,                           -- succeeded, failed, canceled; of late results too
     evidence TEXT                           -- JSON of a result that came too late to count
 ) WITHOUT ROWID;
-CREATE INDEX dispatches_live ON dispatches (target, state) WHERE state IN ('queued', 'begun');
+CREATE INDEX dispatches_live ON dispatches (target, state) WHERE state IN ('queued', 'granted', 'begun');
 
 -- What happened in a run, in order; the terminal, --json and the history show these.
 CREATE TABLE run_events (

@@ -14,9 +14,9 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 import redis
 
 from swamp.broker.acl import worker_user
-from swamp.broker.functions import Job
-from swamp.clock import iso, utc_now
+from swamp.broker.functions import Collected, Job
+from swamp.clock import from_iso, iso, utc_now
 from swamp.data import journal
 from swamp.data.blobs import blob_path
 from swamp.data.store import Store
@@ -43,6 +43,7 @@ from swamp.pace import Pace
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Machine, is_live
+from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
     DOWN,
@@ -111,6 +112,8 @@ class Core:
         self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
+        self._turn = 0
+        self._looked_at = time.monotonic()
         self._collected = False  # the streams were looked at in this cycle
         self._stopping = False
         self._next_sweep = 0.0
@@ -129,8 +132,6 @@ class Core:
         """Take up what the database holds, then begin. Raises what makes that impossible."""
         end_abandoned_runs(self.repo, self.store)
         with self.store.write() as tx:
-            self.incarnation = int(journal.get_meta(tx, "incarnation") or 0) + 1
-            journal.set_meta(tx, "incarnation", str(self.incarnation))
             self._reload(tx)
             self._end_local_steps_of_the_last_boot()
             saved = self._save(tx)
@@ -203,8 +204,6 @@ class Core:
     def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
         self._keep_redis()
         incoming = self._collect()
-        self._look_at_leases()
-        self._look_at_cancellations()
         if self._farewells and not incoming and self._collected:
             self._settle_farewells()
         requests = [item for item in items if isinstance(item, _Request)]
@@ -217,13 +216,14 @@ class Core:
                         if isinstance(item, LocalOutput):
                             self.engine.output(item.run_id, item.position, item.stream, item.text)
                         elif isinstance(item, LocalFinished):
+                            self._say_finished(item)
                             self.engine.finished(item.run_id, item.position, item.outcome)
                     for request in requests:
                         results.append((request, *self._try(tx, request)))
-                    for machine, messages in incoming:
-                        member = self.members.get(machine)
+                    for found in incoming:
+                        member = self.members.get(found.machine)
                         if member is not None:  # a request may have put it out just now
-                            taken.append((member, self._intake.apply(tx, member, messages)))
+                            taken.append((member, self._intake.apply(tx, member, found)))
                     self._requeue_taken_back()
                     saved = self._save(tx)
             except BaseException as error:
@@ -234,14 +234,32 @@ class Core:
                         item.future.set_exception(error)
                 raise
             self._follow(saved)
-        self._tell_redis(taken)
-        self._resolve(results)
+        try:
+            self._tell_redis(taken)
+        finally:
+            self._resolve(results)
+        self._look_at_leases()
+        self._look_at_cancellations()
+        if self.engine.dirty:
+            self._inbox.put(None)
         self._look_at_tokens()
         for member in self.members.values():
             if member.rejoin_asked:
                 member.rejoin_asked = False
                 if member.session is not None:
                     member.session.send(Rejoin())
+
+    def _say_finished(self, item: LocalFinished) -> None:
+        run = self.engine.runs.get(item.run_id)
+        if run is not None:
+            step, outcome = run.plan.steps[item.position], item.outcome
+            self._pace.info(
+                "step %s/%s finished here: %s in %dms",
+                run.plan.jobs[step.job].name,
+                step.name,
+                outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
+                outcome.duration_ms,
+            )
 
     def _try(self, tx: sqlite3.Connection, request: _Request) -> tuple[Any, BaseException | None]:
         tx.execute("SAVEPOINT request")
@@ -274,6 +292,8 @@ class Core:
         now = self._now()
         if self.ledger.added:
             journal.add_dispatches(tx, self.ledger.added, now)
+        if self.ledger.granted:
+            journal.grant_dispatches(tx, self.ledger.granted)
         if self.ledger.begun:
             journal.begin_dispatches(tx, self.ledger.begun, now)
         if self.ledger.over:
@@ -294,6 +314,7 @@ class Core:
                         "step %s matched target %s, which has no worker connected: it waits", name, row.target
                     )
         self.ledger.added.clear()
+        self.ledger.granted.clear()
         self.ledger.begun.clear()
         self.ledger.over.clear()
         for start in saved.local:
@@ -325,7 +346,10 @@ class Core:
             # that did begin is known. Only then is it safe to push again.
             self.transport.clear_queues({*self.ledger.lanes, *self._targets})
             for member in self.members.values():
-                self._claims_back(member)
+                # Not to be dispatched anew: this may be a Redis of the past, and what is claimed in it may have begun.
+                # Under its old id it is refused by a machine that has seen it.
+                self.transport.take_back(member.machine)
+            self._raise_incarnation()
         except (redis.RedisError, SwampError) as error:
             self._redis_lost(error)
             return
@@ -338,6 +362,11 @@ class Core:
             member.shown = False
             member.rejoin_asked = True
 
+    def _raise_incarnation(self) -> None:
+        with self.store.write() as tx:
+            self.incarnation = int(journal.get_meta(tx, "incarnation") or 0) + 1
+            journal.set_meta(tx, "incarnation", str(self.incarnation))
+
     def _redis_lost(self, error: Exception) -> None:
         now = time.monotonic()
         self.transport.disconnect()
@@ -347,7 +376,7 @@ class Core:
         self._attempts += 1
         self._next_attempt = now + random.uniform(0.5, 1.0) * min(RETRY_LONGEST, 0.1 * 2**self._attempts)  # noqa: S311
 
-    def _collect(self) -> list[tuple[str, list[Any]]]:
+    def _collect(self) -> list[Collected]:
         now = time.monotonic()
         self._collected = False
         if not (self._rung or self._draining or now >= self._next_sweep) or not self.transport.up:
@@ -357,7 +386,10 @@ class Core:
         self._rung = False
         self._next_sweep = now + SWEEP
         try:
-            incoming = self.transport.collect(list(self.members)) if self.members else []
+            # Whose turn is first changes, so that a machine that says too much holds up no other.
+            machines = list(self.members)
+            self._turn = (self._turn + 1) % max(1, len(machines))
+            incoming = self.transport.collect(machines[self._turn :] + machines[: self._turn])
             self._collected = True
         except redis.RedisError as error:
             self._redis_lost(error)
@@ -387,6 +419,9 @@ class Core:
             for member in self._intake.leaving:
                 self._claims_back(member)
             self._intake.leaving.clear()
+            for member, stranded in self._intake.stranded:
+                self._claims_back(member, stranded)
+            self._intake.stranded.clear()
             self._withdraw()
             if not self._draining:
                 for target in list(self.ledger.lanes):
@@ -411,15 +446,19 @@ class Core:
     def _push(self, target: str) -> None:
         while chosen := self.ledger.ready_to_push(target):
             box = Box(self.keys.target_key(target))
+            with self.store.read() as tx:
+                token = tokens.find(tx, target)
+            alone = token is not None and token.max_enrollments == 1
             for front in (True, False):
                 lives = [live for live in chosen if live.front is front]
                 for first in range(0, len(lives), 1000):
-                    batch = lives[first : first + 1000]
-                    self.transport.push(target, [self._job(live, box) for live in batch], front=front)
+                    jobs = [job for live in lives[first : first + 1000] if (job := self._job(live, box, alone))]
+                    self.transport.push(target, jobs, front=front)
             for live in chosen:
                 self._pace.info("step %s dispatched to %s as %s", self.ledger.step_name(live), target, live.id)
 
-    def _job(self, live: Live, box: Box) -> Job:
+    def _job(self, live: Live, box: Box, alone: bool) -> Job | None:
+        """None for a step that has no form on the wire: it fails. `alone`: one machine only serves the target."""
         run = self.engine.runs[live.run_id]
         step = run.plan.steps[live.position]
         job = run.plan.jobs[step.job]
@@ -433,20 +472,25 @@ class Core:
             workflow=run.plan.workflow_name,
             job=job.name,
             step=step.name,
+            grant=not alone and step.on_worker_lost == "fail",
             invocation=call,
         )
         description = f"{run.plan.workflow_name} / {job.name} / {step.name} — {call.model_name}.{call.method}"
-        sealed = box.seal(pack_dispatch(dispatch), dispatch_place(live.id))
+        try:
+            sealed = box.seal(pack_dispatch(dispatch), dispatch_place(live.id))
+        except Malformed as error:
+            self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {error}")
+            return None
         return Job(live.id, call_tuple(live.id), description, sealed)
 
     def _withdraw(self) -> None:
         """What was given up while it waited leaves its queue; what was given up while it was claimed cannot begin."""
-        for live in self.ledger.withdrawn:
-            if not self.transport.withdraw(live.target, live.id):
-                for member in self.members.values():
-                    if member.target == live.target:
-                        self.transport.take_back(member.machine, [live.id])
-        self.ledger.withdrawn.clear()
+        withdrawn, self.ledger.withdrawn = self.ledger.withdrawn, []
+        for target in {live.target for live in withdrawn}:
+            dispatches = [live.id for live in withdrawn if live.target == target]
+            machines = [member.machine for member in self.members.values() if member.target == target]
+            for first in range(0, len(dispatches), 1000):
+                self.transport.withdraw(target, dispatches[first : first + 1000], machines)
 
     def _keep_books(self) -> None:
         now = time.monotonic()
@@ -508,13 +552,19 @@ class Core:
         if member.session is not None:
             member.session.close()
         member.session, member.connected, member.shown, member.draining = session, True, False, False
+        member.rejoin_asked = False  # it just did
         self.ring()
 
-    def left(self, member: Member, session: object, *, farewell: bool) -> None:
+    def heard(self, member: Member) -> None:
+        """A sign of life outside of Redis. May be called from any thread."""
+        member.lease.heard_at = time.monotonic()
+
+    def left(self, tx: sqlite3.Connection, member: Member, session: object, *, farewell: bool) -> None:
         """The session is over; without a farewell that may be a passing cut."""
         if member.session is not session:
             return
         member.session = None
+        self._note_sightings(tx, [member])
         if farewell:
             member.connected = False
             log.info("worker %s left", member.worker)
@@ -583,8 +633,8 @@ class Core:
                 if run.canceling:
                     self._cancel_on_machine(live, run.why_canceled)
 
-    def _claims_back(self, member: Member) -> None:
-        claims = self.transport.take_back(member.machine)
+    def _claims_back(self, member: Member, only: Sequence[str] | None = None) -> None:
+        claims = self.transport.take_back(member.machine, only)
         if claims:
             self._lost_claims.append((member, claims))
             self._inbox.put(None)
@@ -607,9 +657,14 @@ class Core:
         self._lost_claims.clear()
 
     def _look_at_leases(self) -> None:
-        if not self.transport.up or self._draining:
-            return
         now = time.monotonic()
+        silent, self._looked_at = now - self._looked_at, now
+        if not self.transport.up or self._draining or not self._collected:
+            return
+        if silent > leases.SILENCE / 2:
+            # It was us who did not listen.
+            for member in self.members.values():
+                leases.heard(member.lease, now)
         present = ((machine, member.lease) for machine, member in self.members.items() if member.connected)
         for machine in leases.newly_lost(present, now):
             member = self.members[machine]
@@ -672,6 +727,7 @@ class Core:
         """A transaction failed: forget what memory made of it, and give the cause time to pass."""
         time.sleep(0.5)
         self.ledger.added.clear()
+        self.ledger.granted.clear()
         self.ledger.begun.clear()
         self.ledger.over.clear()
         self.ledger.records.clear()
@@ -695,16 +751,30 @@ class Core:
         with suppress(Exception):
             self._cycle(self._wait())
 
+    def _note_sightings(self, tx: sqlite3.Connection, members: Iterable[Member]) -> None:
+        seen = [
+            tokens.Sighting(member.machine, from_iso(member.last_seen_at), member.platform, member.slots)
+            for member in members
+            if member.last_seen_at is not None
+        ]
+        tokens.note_sightings(tx, seen)
+
     def _say_goodbye(self) -> None:
+        with suppress(SwampError), self.store.write() as tx:
+            self._note_sightings(tx, self.members.values())
         with self._redis_may_fail():
             shown = [("left", member.worker, member.target) for member in self.members.values() if member.shown]
             if shown and self.transport.up:
                 self.transport.mirror(shown)
         self.transport.disconnect()
 
-    def _redis_may_fail(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _redis_may_fail(self) -> Iterator[None]:
         """For what is made again anyway when Redis is back."""
-        return suppress(redis.RedisError)
+        try:
+            yield
+        except redis.RedisError as error:
+            self._redis_lost(error)
 
     def _has_blob(self, checksum: str) -> bool:
         return blob_path(self.repo.blobs, checksum).exists()

@@ -171,9 +171,9 @@ class Enrollment:
             )
             farewell = False
             try:
-                farewell = await self._listen(session)
+                farewell = await self._listen(session, member)
             finally:
-                self._core.ask(lambda _tx: self._core.left(member, session, farewell=farewell))
+                self._core.ask(lambda tx: self._core.left(tx, member, session, farewell=farewell))
         finally:
             deliver.cancel()
 
@@ -194,6 +194,13 @@ class Enrollment:
                 return Refusal("protocol", _other_protocol(hello.protocol))
             if not core.transport.up:
                 return Refusal("try_later", "the orchestrator has no connection to Redis")
+            known = core.members.get(machine_id)
+            if known is not None and hello.epoch < known.epoch:
+                # Before anything is written: the worker that is there keeps its place.
+                return Refusal(
+                    "already_bound",
+                    f"machine {machine_id} has joined from a newer start; its cache directory may have been copied",
+                )
             if decision.new_binding:
                 tokens.bind(tx, machine_id, public, name, decision.worker_name, now)
             digest = password_hash(password)
@@ -203,11 +210,6 @@ class Enrollment:
             if machine is None or token is None:
                 raise SwampError(f"machine {machine_id} was bound and is not on record")
             member = core.add_member(machine, digest, token.expires_at)
-            if hello.epoch < member.epoch:
-                return Refusal(
-                    "already_bound",
-                    f"machine {machine_id} has joined from a newer start; its cache directory may have been copied",
-                )
             member.platform, member.slots = hello.platform, hello.slots
             member.process = Process(hello.host, session.address, hello.pid, hello.version, hello.python)
             return _Joined(member, self._welcome(member, token, hello, password), decision.new_binding)
@@ -241,7 +243,7 @@ class Enrollment:
             heartbeat_seconds=HEARTBEAT,
         )
 
-    async def _listen(self, session: WorkerSession) -> bool:
+    async def _listen(self, session: WorkerSession, member: Member) -> bool:
         """What a worker says in the session: big content, in pieces, and its farewell. True after a farewell."""
         parts: list[bytes] = []
         size = 0
@@ -254,6 +256,7 @@ class Enrollment:
                 return True
             if not isinstance(message, BlobPart):
                 continue
+            self._core.heard(member)
             size += len(message.data)
             if size <= LARGEST_BLOB:
                 parts.append(message.data)

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from swamp.broker.functions import Message
+from swamp.broker.functions import Collected, Message
 from swamp.data import journal
 from swamp.data.record import Blob
 from swamp.models.invocation import Outcome
@@ -32,11 +32,13 @@ from swamp.wire.messages import (
     DownBody,
     Dropped,
     Finished,
+    Grant,
     Heartbeat,
     Inventory,
     OutputLines,
     Started,
     Up,
+    Wants,
     result_place,
     unpack_result,
     unpack_up,
@@ -78,13 +80,14 @@ class Intake:
         self._pace = pace
         self.replies: list[tuple[Member, DownBody]] = []
         self.leaving: list[Member] = []  #: whose claims are to be taken back
+        self.stranded: list[tuple[Member, list[str]]] = []  #: claims of which the machine does not know
         self.refused = 0  #: messages that were not sealed by the machine they came from
 
-    def apply(self, tx: sqlite3.Connection, member: Member, messages: Sequence[Message]) -> Taken:
+    def apply(self, tx: sqlite3.Connection, member: Member, found: Collected) -> Taken:
         """Apply the messages that are new, in order."""
         taken = Taken()
         before = (member.epoch, member.number)
-        for message in messages:
+        for message in found.messages:
             taken.last_stream_id = message.stream_id
             try:
                 up = unpack_up(member.up.open(message.sealed, UP))
@@ -96,6 +99,7 @@ class Intake:
                 if up.epoch >= member.epoch:
                     self._sign_of_life(member)
                     member.slots = up.body.slots
+                    self._look_for_stranded(member, found.claimed, up.body.holding)
                 continue
             if not self._is_next(member, up):
                 if (up.epoch, up.number) <= (member.epoch, member.number):
@@ -121,6 +125,15 @@ class Intake:
             tokens.advance(tx, member.machine, member.epoch, member.number)
             taken.acknowledge = True
         return taken
+
+    def _look_for_stranded(self, member: Member, claimed: Sequence[str], holding: Sequence[str]) -> None:
+        """Claims that the machine does not know of, because the answer that told it was lost: seen at two heartbeats in
+        a row, they go back. (At one, it may just have claimed them.)"""
+        unknown = set(claimed) - set(holding)
+        stranded = unknown & member.unknown_claims
+        member.unknown_claims = unknown - stranded
+        if stranded:
+            self.stranded.append((member, sorted(stranded)))
 
     # ------------------------------------------------------------------ order
 
@@ -151,10 +164,12 @@ class Intake:
                 self._engine.output(live.run_id, live.position, body.stream, body.text)
         elif isinstance(body, Started):
             self._started(member, up.epoch, body)
+        elif isinstance(body, Wants):
+            self._wants(member, up.epoch, body.dispatch)
         elif isinstance(body, Declined):
             self._declined(member, body)
         elif isinstance(body, Inventory):
-            self._inventory(member, body)
+            self._inventory(member, up.epoch, body)
         elif isinstance(body, Dropped):
             log.info("worker %s gave back %s before it began", member.worker, body.dispatch)
 
@@ -162,9 +177,22 @@ class Intake:
         live = self._ledger.live.get(dispatch)
         return live if live is not None and live.begun and live.machine == member.machine else None
 
+    def _wants(self, member: Member, epoch: int, dispatch: str) -> None:
+        """Decide once which start of which machine may begin it. The answer goes out behind the commit."""
+        live = self._ledger.live.get(dispatch)
+        if live is None or live.begun or live.target != member.target or live.granted not in ("", member.machine):
+            self.replies.append((member, Cancel(dispatch, "another machine has it", CANCEL_GRACE)))
+            return
+        if not live.granted:
+            self._ledger.grant(live, member, epoch)
+        if live.granted_epoch == epoch:
+            self.replies.append((member, Grant(dispatch, epoch)))
+        # An older start of the machine had the grant: its inventory settles what became of it.
+
     def _started(self, member: Member, epoch: int, body: Started) -> None:
         live = self._ledger.live.get(body.dispatch)
-        if live is None or live.target != member.target or live.begun:
+        stranger = live is not None and live.granted not in ("", member.machine)
+        if live is None or live.target != member.target or live.begun or stranger:
             if live is None or live.machine != member.machine:
                 # It was given up meanwhile: what runs there has lost its purpose.
                 self.replies.append((member, Cancel(body.dispatch, "the step was given up", CANCEL_GRACE)))
@@ -178,11 +206,18 @@ class Intake:
         if message.dispatch != dispatch or not message.result:
             return None
         try:
-            outcome = unpack_result(member.results.open(message.result, result_place(dispatch)))
-        except (Refused, Malformed) as error:
+            packed = member.results.open(message.result, result_place(dispatch))
+        except Refused as error:
             self.refused += 1
             log.warning("a result of worker %s was refused: %s", member.worker, error)
             return None
+        try:
+            outcome = unpack_result(packed)
+        except Malformed as error:
+            # The machine itself made it: it would send the same again.
+            log.warning("a result of worker %s cannot be read: %s", member.worker, error)
+            now = self._now()
+            return Outcome("failed", f"the worker's result cannot be read: {error}", (), now, now, 0)
         for output in outcome.outputs:
             if isinstance(output.content, Blob) and not self._blob_exists(output.content.checksum):
                 return None
@@ -193,8 +228,9 @@ class Intake:
         # A result can be the first that is heard of a dispatch: its `started` was lost with an emptied Redis.
         mine = live is not None and live.target == member.target and (not live.begun or live.machine == member.machine)
         if live is None or not mine:
-            journal.keep_evidence(tx, dispatch, outcome.status, json.dumps(_evidence(member, outcome)))
-            log.warning("a late result of worker %s for %s was kept as evidence", member.worker, dispatch)
+            evidence = json.dumps(_evidence(member, outcome))
+            if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence):
+                log.warning("a late result of worker %s for %s was kept as evidence", member.worker, dispatch)
             return
         if not live.begun:
             self._engine.started(live.run_id, live.position, member.machine, member.worker)
@@ -229,18 +265,19 @@ class Intake:
         else:
             self._ledger.lost(live, f"worker '{member.worker}' cannot read the dispatch ({body.reason})")
 
-    def _inventory(self, member: Member, body: Inventory) -> None:
+    def _inventory(self, member: Member, epoch: int, body: Inventory) -> None:
         """Settle what the machine had: what it does not name, it does not have."""
         member.draining = body.draining
         if body.draining:
             self.leaving.append(member)
         has = {*body.running, *body.outbox}
         never_started = set(body.dropped) - has
-        for dispatch in sorted(member.running):
+        for dispatch in sorted(member.running | member.granted):
             live = self._ledger.live.get(dispatch)
             if live is None or dispatch in has:
                 continue
-            if dispatch in never_started:
+            # Of what an earlier start had only the grant, this one cannot tell whether it was begun.
+            if dispatch in never_started or (dispatch in member.granted and live.granted_epoch == epoch):
                 self._ledger.again(live)
             else:
                 self._ledger.lost(live, f"worker '{member.worker}' was restarted while the step ran")

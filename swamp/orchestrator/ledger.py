@@ -37,6 +37,7 @@ class Ledger:
         self.by_step: dict[tuple[str, int], Live] = {}
         # To be stored in the transaction under way:
         self.added: list[DispatchRow] = []
+        self.granted: list[tuple[str, str, int]] = []
         self.begun: list[tuple[str, str, int]] = []
         self.over: list[tuple[str, str, str | None]] = []
         # To be told to Redis after it:
@@ -87,10 +88,18 @@ class Ledger:
                 over.append(live)
         return over
 
+    def grant(self, live: Live, member: Member, epoch: int) -> None:
+        """From now on only this start of this machine may begin it."""
+        live.granted, live.granted_epoch = member.machine, epoch
+        member.granted.add(live.id)
+        self.granted.append((live.id, member.machine, epoch))
+
     def began(self, live: Live, member: Member, epoch: int, at: str) -> None:
         live.begun, live.machine, live.started_at = True, member.machine, at
         member.running.add(live.id)
         self.begun.append((live.id, member.machine, epoch))
+        if live.granted:
+            member.granted.discard(live.id)
         lane = self.lane(live.target)
         lane.pushed = max(0, lane.pushed - 1)
         self.records.append(("started", live.target, live.id, f"a{live.attempt}", member.worker, at))
@@ -102,6 +111,8 @@ class Ledger:
         for everybody who may read Redis."""
         del self.live[live.id]
         self.by_step.pop((live.run_id, live.position), None)
+        if live.granted and (granted := self.members.get(live.granted)) is not None:
+            granted.granted.discard(live.id)
         if live.begun:
             member = self.members.get(live.machine)
             if member is not None:
@@ -147,7 +158,8 @@ class Ledger:
             lane.waiting.clear()
             lane.pushed = 0
         for live in self.live.values():
-            if not live.begun:
+            # What was granted may have begun; only the machine that has the grant can tell.
+            if not live.begun and not live.granted:
                 live.front = False
                 self.lane(live.target).waiting.append(live.id)
 
@@ -157,14 +169,18 @@ class Ledger:
         self.by_step.clear()
         self.lanes.clear()
         for row in rows:
-            live = Live(
-                row.id, row.run_id, row.position, row.attempt, row.target, row.state == "begun", row.machine or ""
-            )
+            live = Live(row.id, row.run_id, row.position, row.attempt, row.target)
+            member = self.members.get(row.machine or "")
+            if row.state == "begun":
+                live.begun, live.machine = True, row.machine or ""
+                if member is not None:
+                    member.running.add(live.id)
+            elif row.state == "granted":
+                live.granted, live.granted_epoch = row.machine or "", row.epoch or 0
+                if member is not None:
+                    member.granted.add(live.id)
             self.live[row.id] = live
             self.by_step[(row.run_id, row.position)] = live
-            member = self.members.get(live.machine)
-            if live.begun and member is not None:
-                member.running.add(live.id)
         self.recall_everything()
 
     def _new(self, run_id: str, position: int, attempt: int, target: str, *, front: bool = False) -> Live:

@@ -58,7 +58,9 @@ class Member:
     draining: bool = False  #: takes nothing more
     shown: bool = False  #: registered in RQ's bookkeeping
     rejoin_asked: bool = False
+    unknown_claims: set[str] = field(default_factory=set)  #: claimed, and not named by its last heartbeat
     running: set[str] = field(default_factory=set)  #: dispatches begun and not ended
+    granted: set[str] = field(default_factory=set)  #: dispatches that it alone may begin, and has not begun
 
 
 @dataclass(slots=True)
@@ -71,7 +73,9 @@ class Live:
     attempt: int
     target: str
     begun: bool = False
-    machine: str = ""
+    machine: str = ""  #: which began it
+    granted: str = ""  #: the machine that alone may begin it
+    granted_epoch: int = 0
     started_at: str = ""
     front: bool = False  #: goes before everything that waits
 

@@ -19,7 +19,16 @@ from urllib.parse import urlsplit, urlunsplit
 import uvicorn
 
 from swamp import marker
-from swamp.broker.acl import AclUser, monitor_rules, operator_rules, orchestrator_rules, password_hash
+from swamp.broker.acl import (
+    MONITOR_USER,
+    OPERATOR_USER,
+    ORCHESTRATOR_USER,
+    AclUser,
+    monitor_rules,
+    operator_rules,
+    orchestrator_rules,
+    password_hash,
+)
 from swamp.broker.connection import check_server, reach, shown
 from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.clock import iso, utc_now
@@ -33,8 +42,6 @@ from swamp.orchestrator.transport import BellListener, RedisAddress, Transport
 from swamp.repo import Repo
 
 log = logging.getLogger("swamp.orchestrator")
-
-ORCHESTRATOR_USER, MONITOR_USER, OPERATOR_USER = "swamp", "swamp-monitor", "swamp-operator"
 
 #: Seconds that open requests get when the orchestrator stops; what they watch goes on without them.
 FAREWELL = 1

@@ -60,6 +60,7 @@ class Transport:
         self.address = address
         self._revive = revive
         self._client: redis.Redis | None = None
+        self._marker = ""  # by which the server is known to be the one that was prepared
 
     @property
     def up(self) -> bool:
@@ -87,7 +88,8 @@ class Transport:
                     client.execute_command("ACL", "DELUSER", name)
             for user in wanted.values():
                 client.execute_command(*user.set_user)
-            client.hset(keyspace.REPO, mapping={"repository": repository, "marker": secrets.token_hex(8)})
+            self._marker = secrets.token_hex(8)
+            client.hset(keyspace.REPO, mapping={"repository": repository, "marker": self._marker})
         except BaseException:
             client.close()
             raise
@@ -115,9 +117,9 @@ class Transport:
     def take_back(self, machine: str, only: Sequence[str] | None = None) -> list[str]:
         return functions.take_back(self._redis, machine, only)
 
-    def withdraw(self, target: str, dispatch: str) -> bool:
-        """Take a dispatch that waits out of its queue; False if it is not there."""
-        return self._redis.lrem(keyspace.queue(target), 1, dispatch) == 1
+    def withdraw(self, target: str, dispatches: Sequence[str], machines: Sequence[str]) -> None:
+        """Take dispatches out of the queue, or out of the claims of whoever of these has claimed them."""
+        functions.withdraw(self._redis, target, dispatches, machines)
 
     def forget_job(self, dispatch: str) -> None:
         self._redis.delete(keyspace.job(dispatch))
@@ -125,8 +127,8 @@ class Transport:
     def push(self, target: str, jobs: Sequence[functions.Job], *, front: bool = False) -> None:
         functions.push(self._redis, target, jobs, iso(utc_now()), front=front)
 
-    def collect(self, machines: Sequence[str]) -> list[tuple[str, list[functions.Message]]]:
-        return functions.collect(self._redis, machines, BATCH)
+    def collect(self, machines: Sequence[str]) -> list[functions.Collected]:
+        return functions.collect(self._redis, machines, BATCH, self._marker)
 
     def free(self, machines: Sequence[tuple[str, str, Sequence[str]]]) -> None:
         functions.free(self._redis, machines)

@@ -95,6 +95,13 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class Wants:
+    """The machine has claimed a dispatch that needs a grant, and would begin it."""
+
+    dispatch: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutputLines:
     dispatch: str
     stream: str  #: `stdout` or `stderr`
@@ -124,9 +131,10 @@ class Heartbeat:
 
     running: int
     slots: int
+    holding: tuple[str, ...]  #: claims that it knows of and has not begun
 
 
-UpBody = Started | Dropped | Declined | OutputLines | Finished | Inventory | Heartbeat
+UpBody = Wants | Started | Dropped | Declined | OutputLines | Finished | Inventory | Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,8 @@ class Up:
 def pack_up(epoch: int, number: int, body: UpBody) -> bytes:
     message: dict[str, object] = {"epoch": epoch, "number": number}
     match body:
+        case Wants():
+            message |= {"kind": "wants", "dispatch": body.dispatch}
         case Started():
             message |= {"kind": "started", "dispatch": body.dispatch, "at": body.at}
         case Dropped():
@@ -158,7 +168,12 @@ def pack_up(epoch: int, number: int, body: UpBody) -> bytes:
                 "dropped": body.dropped,
             }
         case Heartbeat():
-            message |= {"kind": "heartbeat", "running": body.running, "slots": body.slots}
+            message |= {
+                "kind": "heartbeat",
+                "running": body.running,
+                "slots": body.slots,
+                "holding": body.holding,
+            }
     return pack(message)
 
 
@@ -176,6 +191,8 @@ def unpack_up(data: bytes) -> Up:
         if stream not in ("stdout", "stderr"):
             raise Malformed(f"'{stream}' is no stream of a step")
         body = OutputLines(_take(message, "dispatch", str), stream, _take(message, "text", str))
+    elif kind == "wants":
+        body = Wants(_take(message, "dispatch", str))
     elif kind == "dropped":
         body = Dropped(_take(message, "dispatch", str))
     elif kind == "declined":
@@ -188,7 +205,7 @@ def unpack_up(data: bytes) -> Up:
             _texts(message, "dropped"),
         )
     elif kind == "heartbeat":
-        body = Heartbeat(_take(message, "running", int), _take(message, "slots", int))
+        body = Heartbeat(_take(message, "running", int), _take(message, "slots", int), _texts(message, "holding"))
     else:
         raise Malformed(f"a worker says something of kind {kind!r}")
     return Up(_take(message, "epoch", int), _take(message, "number", int), body)
@@ -214,7 +231,15 @@ class Cancel:
     grace: float
 
 
-DownBody = Acknowledge | Cancel
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """This start of this machine may begin the dispatch; nobody else may."""
+
+    dispatch: str
+    epoch: int
+
+
+DownBody = Acknowledge | Cancel | Grant
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +254,8 @@ def pack_down(boot: str, number: int, body: DownBody) -> bytes:
     match body:
         case Acknowledge():
             message |= {"kind": "acknowledge", "epoch": body.epoch, "upTo": body.number}
+        case Grant():
+            message |= {"kind": "grant", "dispatch": body.dispatch, "epoch": body.epoch}
         case Cancel():
             message |= {"kind": "cancel", "dispatch": body.dispatch, "reason": body.reason, "grace": body.grace}
     return pack(message)
@@ -241,6 +268,8 @@ def unpack_down(data: bytes) -> Down:
     body: DownBody
     if kind == "acknowledge":
         body = Acknowledge(_take(message, "epoch", int), _take(message, "upTo", int))
+    elif kind == "grant":
+        body = Grant(_take(message, "dispatch", str), _take(message, "epoch", int))
     elif kind == "cancel":
         body = Cancel(_take(message, "dispatch", str), _take(message, "reason", str), _take(message, "grace", float))
     else:
@@ -263,6 +292,7 @@ class Dispatch:
     workflow: str
     job: str
     step: str
+    grant: bool  #: it may begin only with the orchestrator's grant, because several machines serve the target
     invocation: Invocation
 
 
@@ -278,6 +308,7 @@ def pack_dispatch(dispatch: Dispatch) -> bytes:
             "workflow": dispatch.workflow,
             "job": dispatch.job,
             "step": dispatch.step,
+            "grant": dispatch.grant,
             "modelId": call.model_id,
             "model": call.model_name,
             "modelType": call.model_type,
@@ -300,6 +331,7 @@ def unpack_dispatch(data: bytes) -> Dispatch:
         workflow=_take(message, "workflow", str),
         job=_take(message, "job", str),
         step=_take(message, "step", str),
+        grant=_take(message, "grant", bool),
         invocation=Invocation(
             model_id=_take(message, "modelId", str),
             model_name=_take(message, "model", str),

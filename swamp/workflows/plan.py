@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
+from swamp.errors import SwampError
 from swamp.models.invocation import Invocation
-from swamp.workflows.workflow import Dependency, Task, Workflow
+from swamp.workflows.workflow import Dependency, Step, Task, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +92,24 @@ def plan_from_json(text: str) -> Plan:
 
 
 def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> Plan:
-    """The plan of a checked workflow. `resolve` turns a task into the call it makes, or raises why it cannot."""
+    """The plan of a checked workflow. `resolve` turns a task into the call it makes, or raises a `SwampError` that says
+    why it cannot; it is passed on with the file, the line and the step."""
     job_index = {job.name: index for index, job in enumerate(workflow.jobs)}
     calls: list[Invocation] = []
     known_calls: dict[str, int] = {}
     jobs: list[PlannedJob] = []
     steps: list[PlannedStep] = []
 
-    def call_of(task: Task) -> int:
+    def call_of(step: Step) -> int:
+        task = step.task
         key = json.dumps([task.model, task.method, dict(task.inputs)], sort_keys=True)
         if key not in known_calls:
             known_calls[key] = len(calls)
-            call = resolve(task)
+            try:
+                call = resolve(task)
+            except SwampError as error:
+                where = f"{workflow.path}:{step.line}: step '{step.name}'"
+                raise type(error)(f"{where}: {error.message}", hint=error.hint, code=error.code) from error
             calls.append(replace(call, tags={**call.tags, **workflow.tags}))
         return known_calls[key]
 
@@ -120,7 +127,7 @@ def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> 
                     name=step.name,
                     job=number,
                     target=step.target or "",
-                    call=call_of(step.task),
+                    call=call_of(step),
                     depends_on=edges(step.depends_on, step_index, first),
                     on_worker_lost=step.on_worker_lost,
                     lost_timeout=step.lost_timeout,

@@ -20,9 +20,9 @@ def command(ctx: Context, full: bool) -> None:
     """
     from urllib.parse import urlsplit, urlunsplit
 
+    from swamp.broker.acl import MONITOR_USER, OPERATOR_USER
     from swamp.orchestrator.client import find
     from swamp.orchestrator.keys import load_keys
-    from swamp.orchestrator.serve import MONITOR_USER, OPERATOR_USER
 
     keys = load_keys(ctx.repo)
     if keys is None or find(ctx.repo) is None:  # a crashed orchestrator leaves its address behind

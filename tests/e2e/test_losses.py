@@ -1,0 +1,121 @@
+"""What a step says about the loss of its machine, and what an emptied Redis may not do to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import redis
+
+from tests.e2e.stage import Stage, step, until
+from tests.waiting import wait_until
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def full_redis(stage: Stage) -> redis.Redis:
+    """The server with all rights, as nobody but the orchestrator has them."""
+    info = stage.json("redis", "url")["url"]
+    keys = json.loads((stage.root / ".swamp/keys/orchestrator.json").read_text())
+    port = int(info.rpartition(":")[2].partition("/")[0])
+    return redis.Redis(port=port, username="swamp", password=keys["redisOrchestrator"])
+
+
+def test_a_step_that_may_be_retried_runs_again_on_another_machine_when_its_worker_is_killed(stage: Stage):
+    token = str(stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "2")["token"])
+    stage.serve()
+    doomed = stage.worker(token, "cache-1")
+    starts, go = stage.scratch / "starts", stage.scratch / "go"
+    stage.model("patient", f"echo start >> {starts}; {until(go)}; echo done")
+    stage.workflow("again", {**step("patient", "patient", "fleet"), "onWorkerLost": "retry"})
+    run = stage.start_run("again")
+    wait_until(lambda: len(lines(starts)) == 1, "the step to begin")
+    stage.worker(token, "cache-2")
+
+    doomed.kill()
+    wait_until(lambda: len(lines(starts)) == 2, "the step to begin again on the other machine", timeout=20)
+    go.touch()
+    assert run.wait_for_end() == 0, run.output
+    assert [state for (state,) in stage.rows("SELECT state FROM dispatches ORDER BY attempt")] == ["lost", "finished"]
+    assert stage.rows("SELECT count(*) FROM data WHERE spec_name = 'result'") == [(1,)]
+
+
+def test_a_step_that_must_not_run_twice_fails_when_its_worker_does_not_come_back_in_time(stage: Stage):
+    token = stage.token()
+    stage.serve()
+    worker = stage.worker(token)
+    starts = stage.scratch / "starts"
+    stage.model("patient", f"echo start >> {starts}; sleep 600")
+    stage.workflow("once", {**step("patient", "patient", "node"), "lostTimeout": 0})
+    run = stage.start_run("once")
+    wait_until(lambda: lines(starts) == ["start"], "the step to begin")
+    worker.kill()
+    assert run.wait_for_end(timeout=25) == 1
+    assert "worker 'node' was lost while the step ran" in run.output
+    assert lines(starts) == ["start"]
+
+
+def test_a_step_waits_for_a_worker_no_longer_than_it_says(stage: Stage):
+    stage.token()
+    stage.serve()
+    stage.model("hello", "echo hello")
+    stage.workflow("impatient", {**step("hello", "hello", "node"), "queueTimeout": 1})
+    done = stage.run("impatient", code=1)
+    assert "no worker of target 'node' took the step within 1s" in done.stdout
+
+
+def test_a_worker_stopped_twice_gives_a_step_that_may_be_retried_to_the_next_start(stage: Stage):
+    token = stage.token()
+    stage.serve()
+    worker = stage.worker(token)
+    starts, go = stage.scratch / "starts", stage.scratch / "go"
+    stage.model("patient", f"echo start >> {starts}; {until(go)}")
+    stage.workflow("again", {**step("patient", "patient", "node"), "onWorkerLost": "retry"})
+    run = stage.start_run("again")
+    wait_until(lambda: len(lines(starts)) == 1, "the step to begin")
+    worker.press_ctrl_c()
+    worker.wait_for_line("stopping: no new steps")
+    worker.press_ctrl_c()
+    assert worker.wait_for_end() == 130
+    go.touch()
+    stage.worker(token)
+    assert run.wait_for_end() == 0, run.output
+    assert len(lines(starts)) == 2
+
+
+def test_an_emptied_redis_loses_nothing_and_starts_nothing_twice(stage: Stage):
+    token = stage.token()
+    orchestrator = stage.serve()
+    stage.worker(token, "cache", "--concurrency", "1")
+    starts, go = stage.scratch / "starts", stage.scratch / "go"
+    for name in ("one", "two", "three"):
+        stage.model(name, f"echo {name} >> {starts}; {until(go)}")
+    stage.workflow("three", *(step(name, name, "node") for name in ("one", "two", "three")))
+    run = stage.start_run("three")
+    wait_until(lambda: len(lines(starts)) == 1, "the first step to begin")
+
+    with full_redis(stage) as server:
+        server.flushall()
+    orchestrator.wait_for_line("emptied or replaced")
+    orchestrator.wait_for_line("Redis is back")
+    go.touch()
+    assert run.wait_for_end() == 0, run.output
+    assert sorted(lines(starts)) == ["one", "three", "two"]
+    assert stage.rows("SELECT count(*) FROM data WHERE spec_name = 'result'") == [(3,)]
+
+
+def test_on_a_fleet_a_step_that_must_not_run_twice_begins_only_with_a_grant(stage: Stage):
+    token = str(stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "9")["token"])
+    stage.serve()
+    for cache in ("cache-1", "cache-2"):
+        stage.worker(token, cache, "--concurrency", "2")
+    starts = stage.scratch / "starts"
+    names = [f"s{number}" for number in range(20)]
+    for name in names:
+        stage.model(name, f"echo {name} >> {starts}")
+    stage.workflow("twenty", *(step(name, name, "fleet") for name in names))
+    stage.run("twenty")
+    assert sorted(lines(starts)) == sorted(names)
+    assert len(stage.rows("SELECT DISTINCT machine FROM dispatches")) == 2, "both machines must have taken part"
