@@ -65,6 +65,10 @@ def add_run(
     )
 
 
+def has_run(tx: sqlite3.Connection, run_id: str) -> bool:
+    return tx.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None
+
+
 def end_run(tx: sqlite3.Connection, run_id: str, status: str, error: str | None, ended_at: str) -> None:
     tx.execute("UPDATE runs SET status = ?, error = ?, ended_at = ? WHERE id = ?", (status, error, ended_at, run_id))
 

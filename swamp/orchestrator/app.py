@@ -111,11 +111,12 @@ class App:
 
     async def _run(self, request: Request) -> Response:
         """Accept a run of a workflow, and tell its events."""
-        name, timeout = await _wanted(request)
+        name, run_id, timeout = await _wanted(request)
         plan = await asyncio.to_thread(plan_of_workflow, self._core.repo, name)
-        run_id = str(uuid.uuid4())
 
         def accept(tx: sqlite3.Connection) -> None:
+            if journal.has_run(tx, run_id):  # asked for twice: the first answer got lost
+                return
             _check_targets(tx, plan)
             log.info("run %s received: workflow %s", run_id, plan.workflow_name)
             self._core.engine.accept(tx, run_id, plan, timeout)
@@ -213,8 +214,8 @@ def _status(member: Member) -> str:
     return "busy" if member.running else "idle"
 
 
-async def _wanted(request: Request) -> tuple[str, timedelta | None]:
-    """The workflow, and how long its run may take."""
+async def _wanted(request: Request) -> tuple[str, str, timedelta | None]:
+    """The workflow, the id of its run, and how long that may take."""
     try:
         body = await request.json()
     except ValueError as error:
@@ -223,7 +224,11 @@ async def _wanted(request: Request) -> tuple[str, timedelta | None]:
     if not isinstance(name, str):
         raise Invalid("the request names no workflow")
     timeout = body.get("timeout")
-    return name, None if timeout is None else parse_duration(str(timeout))
+    try:
+        run_id = str(uuid.UUID(body.get("run"))) if "run" in body else str(uuid.uuid4())
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Invalid("the request's id for the run is no UUID") from error
+    return name, run_id, None if timeout is None else parse_duration(str(timeout))
 
 
 def _check_targets(tx: sqlite3.Connection, plan: Plan) -> None:

@@ -4,7 +4,7 @@ The orchestrator writes `.swamp/serve.json` (mode 0600): `url`, `secret`, `pid`,
 carries `Authorization: Bearer <secret>`. Bodies are JSON:
 
     GET  /api/ping                      {repoId}; anything else is not this repository's orchestrator
-    POST /api/runs                      {workflow, timeout?} -> the run's events, one JSON object a line
+    POST /api/runs                      {workflow, run?, timeout?} -> the run's events, one JSON object a line
     GET  /api/runs/<id>/events?after=N  the events from number N + 1 on, and those still to come
     POST /api/runs/<id>/cancel          {canceled}; false: it was not running
     POST /api/tokens/<name>/changed     {}; answered after the orchestrator acted on the change

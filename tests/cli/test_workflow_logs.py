@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import pytest
 
 from swamp.cli.main import run
@@ -59,6 +60,8 @@ def test_a_detached_run_prints_its_id_and_asks_for_its_time_limit(
     said = capsys.readouterr()
     assert said.out == "5d3c\n"
     assert said.err == "Follow it with: swamp workflow logs -f 5d3c\n"
-    assert orchestrator.asked[-1] == ("POST", "/api/runs", {"workflow": "remote-demo", "timeout": "2m"})
+    body = orchestrator.asked[-1][2]
+    assert isinstance(body, dict)
+    assert (body["workflow"], body["timeout"]) == ("remote-demo", "2m")
     assert run(["workflow", "run", "remote-demo", "--detach", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"run": "5d3c"}

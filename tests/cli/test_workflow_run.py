@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -89,7 +90,11 @@ def test_a_running_orchestrator_is_found_and_does_it(repo: Repo, orchestrator: O
     orchestrator.answers["POST", "/api/runs"] = stream(lines(tutorial()))
     ended = run_swamp("workflow", "run", "remote-demo", cwd=repo.root)
     assert (ended.code, ended.stdout, ended.stderr) == (0, TUTORIAL, "")
-    assert orchestrator.asked[-1] == ("POST", "/api/runs", {"workflow": "remote-demo"})
+    method, path, body = orchestrator.asked[-1]
+    assert (method, path) == ("POST", "/api/runs")
+    assert isinstance(body, dict)
+    assert UUID(body.pop("run")).version == 4
+    assert body == {"workflow": "remote-demo"}
 
 
 def test_with_json_every_event_is_a_line_and_nothing_else_is_on_stdout(repo: Repo, orchestrator: Orchestrator) -> None:
@@ -130,6 +135,18 @@ def test_an_orchestrator_that_goes_away_is_unreachable_and_what_was_seen_stays(
     assert ended.code == 5
     assert ended.stdout == "".join(TUTORIAL.splitlines(keepends=True)[:2])
     assert "swamp workflow logs -f 5d3c" in ended.stderr
+
+
+def test_when_the_orchestrator_dies_before_it_answers_the_id_of_what_it_may_have_accepted_is_told(
+    repo: Repo, orchestrator: Orchestrator
+) -> None:
+    orchestrator.answers["POST", "/api/runs"] = stream(ended=False)
+    ended = run_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    assert (ended.code, ended.stdout) == (5, "")
+    body = orchestrator.asked[-1][2]
+    assert isinstance(body, dict)
+    assert "it may have accepted the run before" in ended.stderr
+    assert f"swamp workflow history get {body['run']}" in ended.stderr
 
 
 def test_a_target_without_an_orchestrator_is_refused_before_anything_starts(repo: Repo) -> None:

@@ -7,9 +7,15 @@ import json
 import os
 import re
 import signal
+import uuid
 from pathlib import Path
 
+import pytest
+
 from swamp.clock import from_iso
+from swamp.errors import Invalid
+from swamp.orchestrator.client import find
+from swamp.repo import Repo
 from tests.e2e.stage import Stage, is_alive, step, until
 from tests.processes import RunningSwamp
 from tests.waiting import wait_until
@@ -92,6 +98,22 @@ def test_a_detached_run_is_accepted_on_disk_when_its_id_is_printed(stage: Stage)
     following = follower(stage, run)
     assert following.wait_for_end() == 0
     assert following.lines == ["[build/patient] done"]
+
+
+def test_a_run_that_is_asked_for_twice_runs_once(stage: Stage):
+    """Whoever got no answer may ask again, under the same id."""
+    token = stage.token()
+    stage.serve()
+    stage.worker(token)
+    stage.task("hello", "echo hello")
+    orchestrator = find(Repo(stage.root))
+    assert orchestrator is not None
+    wanted = {"workflow": "hello", "run": str(uuid.uuid4())}
+    first, second = list(orchestrator.run(wanted)), list(orchestrator.run(wanted))
+    assert first == second
+    assert [run["id"] for run in stage.history()] == [wanted["run"]]
+    with pytest.raises(Invalid, match="no UUID"):
+        orchestrator.run({"workflow": "hello", "run": "mine"})
 
 
 def test_nothing_can_be_detached_without_an_orchestrator(stage: Stage):

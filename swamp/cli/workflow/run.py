@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
@@ -18,6 +19,7 @@ from swamp.output.choose import listener_for
 from swamp.output.fields import text_of
 from swamp.output.listener import Listener
 from swamp.output.watched import Watched
+from swamp.workflows.events import Event
 
 
 @click.command(
@@ -46,7 +48,10 @@ def command(ctx: Context, name: str, timeout: str | None, detach: bool) -> None:
     """
     limit = parse_duration(timeout) if timeout is not None else None
     orchestrator = find(ctx.repo)
-    wanted = {"workflow": name} | ({"timeout": duration_text(limit)} if limit is not None else {})
+    # The id is ours, so that it is known what to ask for should the orchestrator die before it answers.
+    wanted = {"workflow": name, "run": str(uuid.uuid4())}
+    if limit is not None:
+        wanted["timeout"] = duration_text(limit)
     if detach:
         _detach(ctx, orchestrator, wanted)
         return
@@ -74,13 +79,30 @@ def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, obje
             hint="start one in another terminal with: swamp serve",
             code="no_orchestrator",
         )
-    with closing(orchestrator.run(wanted)) as events:
+    with closing(_accepted(orchestrator, wanted)) as events:
         run = text_of(next(events), "run")  # what is told is stored
     if ctx.json:
         ctx.document({"run": run})
     else:
         ctx.out(run)
         ctx.say(f"Follow it with: swamp workflow logs -f {run}")
+
+
+def _accepted(orchestrator: Client, wanted: Mapping[str, object]) -> Generator[Event, None, None]:
+    """The events of the run. Raises `Unreachable`, saying how to find out more, if nobody knows whether it began."""
+    told = False
+    try:
+        for event in orchestrator.run(wanted):
+            told = True
+            yield event
+    except Unreachable as error:
+        if told:
+            raise
+        raise Unreachable(
+            f"{error.message}; it may have accepted the run before",
+            hint=f"look after starting it again with: swamp serve\nfor: swamp workflow history get {wanted['run']}",
+            code=error.code,
+        ) from error
 
 
 def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched, view: Listener) -> bool:
@@ -100,7 +122,7 @@ def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched
 
     try:
         with _on_ctrl_c(cancel):
-            for event in orchestrator.run(wanted):
+            for event in _accepted(orchestrator, wanted):
                 known = bool(watched.run)
                 watched.event(event)
                 if interrupted and watched.run and not known:
