@@ -16,7 +16,7 @@ from swamp.broker import acl, functions, keyspace
 from swamp.data import blobs, schema, store
 from swamp.data.record import Blob, Output
 from swamp.models.invocation import Invocation, Outcome
-from swamp.orchestrator import app, leases, ledger
+from swamp.orchestrator import app, core, leases, ledger
 from swamp.wire import codec, messages, noise
 from swamp.wire.messages import (
     Acknowledge,
@@ -28,6 +28,7 @@ from swamp.wire.messages import (
     Dropped,
     Farewell,
     Finished,
+    Grant,
     Heartbeat,
     Hello,
     Inventory,
@@ -36,8 +37,10 @@ from swamp.wire.messages import (
     Refusal,
     Rejoin,
     Started,
+    Wants,
     Welcome,
 )
+from swamp.workflows import workflow
 from workers import session, slots, worker
 
 ROOT = Path(__file__).parents[2]
@@ -54,15 +57,20 @@ OUTPUTS = (
 )
 
 UP: list[messages.UpBody] = [
+    Wants(DISPATCH),
     Started(DISPATCH, BEGUN),
     Dropped(DISPATCH),
     Declined(DISPATCH, "seen"),
     OutputLines(DISPATCH, "stdout", "hi"),
     Finished(DISPATCH),
     Inventory(False, (), (), (DISPATCH,)),
-    Heartbeat(0, 1),
+    Heartbeat(0, 1, (DISPATCH,)),
 ]
-DOWN: list[messages.DownBody] = [Acknowledge(EPOCH, 1), Cancel(DISPATCH, "the run was canceled", 10.0)]
+DOWN: list[messages.DownBody] = [
+    Acknowledge(EPOCH, 1),
+    Grant(DISPATCH, EPOCH),
+    Cancel(DISPATCH, "the run was canceled", 10.0),
+]
 SESSION: list[messages.SessionMessage] = [
     Hello(1, "0.1.0", EPOCH, "linux/x86_64", 1, "2026-06-15T11:34:58.961Z", "box", 4242, "3.11.9"),
     Welcome(TARGET, TARGET, "5f0c", 3, 0, "redis://127.0.0.1:6379/0", "u", "p", bytes(32), 4.0),
@@ -81,7 +89,7 @@ def examples() -> dict[str, bytes]:
         "reply": messages.pack_reply(bytes(96)),
         "clear refusal": messages.pack_clear_refusal(Refusal("unknown_token", "no")),
         "dispatch": messages.pack_dispatch(
-            Dispatch(DISPATCH, TARGET, 1, 3, "7f3e", "hello", "main", "greet", CALL),
+            Dispatch(DISPATCH, TARGET, 1, 3, "7f3e", "hello", "main", "greet", False, CALL),
         ),
         "result": messages.pack_result(Outcome("succeeded", None, OUTPUTS, BEGUN, ENDED, 2)),
     }
@@ -143,7 +151,7 @@ def test_the_examples_of_this_test_are_all_the_messages_there_are():
 
 @pytest.mark.parametrize("message", [*UP, *DOWN], ids=lambda message: type(message).__name__)
 def test_every_message_in_redis_has_a_row_with_exactly_its_fields(message: messages.UpBody | messages.DownBody):
-    if isinstance(message, Acknowledge | Cancel):
+    if isinstance(message, Acknowledge | Cancel | Grant):
         title, data = "Messages down", messages.pack_down("5f0c", 1, message)
     else:
         title, data = "Messages up", messages.pack_up(EPOCH, 1, message)
@@ -285,6 +293,8 @@ def numbers() -> Iterator[str]:
     yield from (f"{number:,}" for number in (codec.MAX_SIZE, codec.MAX_LENGTH, ledger.WINDOW, slots.BIG, session.PART))
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
     yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
+    yield from (f"at most {ledger.MOST_ATTEMPTS} dispatches", f"again every {core.CANCEL_AGAIN:.0f} seconds")
+    yield f"({workflow.LOST_TIMEOUT} seconds if it says nothing)"
     yield from (f"0x{store.APPLICATION_ID:08X}", f"`user_version` {schema.VERSION}", f"the number {messages.PROTOCOL}.")
 
 
