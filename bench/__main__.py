@@ -48,12 +48,16 @@ def _measure(row: Row, repeat: int) -> list[Samples]:
     measured: list[list[dict[str, float]]] = [[] for _ in row.contenders]
     for repetition in range(repeat):
         for samples, contender in zip(measured, row.contenders, strict=True):
-            print(
-                f"\r\033[K{row.letter} {repetition + 1}/{repeat} {contender.name} ", end="", file=sys.stderr, flush=True
-            )
+            _say(f"{row.letter} {repetition + 1}/{repeat} {contender.name} ")
             samples.append(contender.measure())
-    print("\r\033[K", end="", file=sys.stderr, flush=True)
+    _say("")
     return [Samples(each.contender, samples) for each, samples in zip(found, measured, strict=True)]
+
+
+def _say(what: str) -> None:
+    """What is being measured, for who watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
 
 
 def _rows(options: argparse.Namespace) -> list[Row]:

@@ -14,7 +14,7 @@ from bench.running import BenchFailed
 from bench.stage import SHELL, expect, stage
 
 #: RQ takes so long that it gets a part of the work: its rate does not depend on how much there is.
-SHARE = {"rq-simple": 5, "rq-fork": 20}
+SHARE = {"rq-simple": 10, "rq-fork": 50}
 
 
 def probe_row(steps: int, *, peers: bool) -> Row:
