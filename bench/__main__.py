@@ -8,7 +8,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 
-from bench.figures import Row, Samples, document, table
+from bench.figures import Measured, Row, Samples, document, table
 from bench.machine import describe
 from bench.rows.fan_out import memory_row, probe_row, shell_row
 from bench.rows.idle import idle_row
@@ -44,14 +44,13 @@ def main() -> int:
 
 def _measure(row: Row, repeat: int) -> list[Samples]:
     """A B A B: what changes on the machine meanwhile changes for everybody."""
-    found: list[Samples] = [Samples(contender.name, []) for contender in row.contenders]
-    measured: list[list[dict[str, float]]] = [[] for _ in row.contenders]
+    measured: list[list[Measured]] = [[] for _ in row.contenders]
     for repetition in range(repeat):
         for samples, contender in zip(measured, row.contenders, strict=True):
             _say(f"{row.letter} {repetition + 1}/{repeat} {contender.name} ")
             samples.append(contender.measure())
     _say("")
-    return [Samples(each.contender, samples) for each, samples in zip(found, measured, strict=True)]
+    return [Samples(contender.name, samples) for contender, samples in zip(row.contenders, measured, strict=True)]
 
 
 def _say(what: str) -> None:

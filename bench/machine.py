@@ -26,14 +26,15 @@ def describe(now: datetime) -> dict[str, str]:
         "python": platform.python_version(),
         "server": f"{server[0]} {next((word[2:] for word in server if word.startswith('v=')), '?')}",
         "swamp": f"{swamp.__version__} ({', '.join(f'{name} {version(name)}' for name in ours)})",
-        "peers": ", ".join(
-            line
-            for file in sorted(PROGRAMS.glob("*.txt"))
-            for line in file.read_text().splitlines()
-            if line.startswith(("rq", "huey", "hiredis")) and file.stem in ("rq", "huey")
-        ),
+        "peers": ", ".join(_pinned()),
         "load at start": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def _pinned() -> list[str]:
+    """The peers and their client for Redis, with their versions."""
+    lines = [line for file in sorted(PROGRAMS.glob("*.txt")) for line in file.read_text().splitlines()]
+    return sorted({line for line in lines if line.partition("==")[0] in ("huey", "rq", "redis", "hiredis")})
 
 
 def _processor() -> str:
