@@ -22,6 +22,19 @@ local function status(reply)
   return 1
 end
 
+-- For keys that others may write: one of the wrong kind is removed, and the command done once more, so that whoever
+-- spoils a key harms nobody but those who live by that key.
+local function sound(command, name, ...)
+  local reply = redis.pcall(command, name, ...)
+  if type(reply) == 'table' and reply.err then
+    if string.find(reply.err, 'WRONGTYPE', 1, true) or string.find(reply.err, 'hash value is not', 1, true) then
+      redis.call('DEL', name)
+    end
+    return redis.call(command, name, ...)
+  end
+  return reply
+end
+
 -- ---------------------------------------------------------------- called by workers
 
 -- machine   who calls
@@ -55,10 +68,9 @@ local function exchange(_, args)
   for i, item in ipairs(request.begin) do
     local removed = redis.pcall('LREM', claimed, 1, item[1])
     begun[i] = status(removed)
-    if begun[i] == 1 then
-      redis.call('XADD', up, '*', 'm', item[2])
-    elseif begun[i] == 0 then
-      redis.call('XADD', up, '*', 'm', item[3])
+    if type(begun[i]) == 'number' then
+      local reply = redis.pcall('XADD', up, '*', 'm', item[begun[i] == 1 and 2 or 3])
+      if type(reply) == 'table' and reply.err then begun[i] = reply.err end
     end
     rang = true
   end
@@ -95,9 +107,9 @@ local function collect(_, args)
     return redis.error_reply('RESET this server was emptied or replaced')
   end
   for _, machine in ipairs(request.machines) do
-    local entries = redis.call('XRANGE', key(machine, 'up'), '-', '+', 'COUNT', request.count)
+    local entries = sound('XRANGE', key(machine, 'up'), '-', '+', 'COUNT', request.count)
     if #entries > 0 then
-      local messages = {machine, redis.call('LRANGE', key(machine, 'claimed'), 0, 999)}
+      local messages = {machine, sound('LRANGE', key(machine, 'claimed'), 0, 999)}
       for _, entry in ipairs(entries) do
         local fields, message, dispatch, result = entry[2], '', '', ''
         for i = 1, #fields, 2 do
@@ -105,7 +117,7 @@ local function collect(_, args)
           if fields[i] == 'r' then dispatch = fields[i + 1] end
         end
         if dispatch ~= '' then
-          result = redis.call('HGET', key(machine, 'results'), dispatch) or ''
+          result = sound('HGET', key(machine, 'results'), dispatch) or ''
         end
         messages[#messages + 1] = {entry[1], message, dispatch, result}
         bytes = bytes + #message + #result
@@ -125,11 +137,11 @@ local function free(_, args)
   for _, item in ipairs(request.machines) do
     local machine, last, dispatches = item[1], item[2], item[3]
     for i = 1, #dispatches, 1000 do
-      redis.call('HDEL', key(machine, 'results'), unpack(dispatches, i, math.min(i + 999, #dispatches)))
+      sound('HDEL', key(machine, 'results'), unpack(dispatches, i, math.min(i + 999, #dispatches)))
     end
     if last ~= '' then
       local ms, seq = string.match(last, '(%d+)-(%d+)')
-      redis.call('XTRIM', key(machine, 'up'), 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
+      sound('XTRIM', key(machine, 'up'), 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
     end
   end
   return 1
@@ -144,15 +156,15 @@ local function push(_, args)
   local queue = 'rq:queue:' .. request.target
   local first, last, step = 1, #request.jobs, 1
   if request.front == 1 then first, last, step = #request.jobs, 1, -1 end
-  redis.call('SADD', 'rq:queues', queue)
+  sound('SADD', 'rq:queues', queue)
   for i = first, last, step do
     local job = request.jobs[i]
-    redis.call('HSET', 'rq:job:' .. job[1],
+    sound('HSET', 'rq:job:' .. job[1],
       'created_at', request.now, 'enqueued_at', request.now, 'data', job[2], 'description', job[3],
       'swamp', job[4], 'origin', request.target, 'status', 'queued', 'timeout', '-1', 'started_at', '',
       'ended_at', '', 'last_heartbeat', '', 'worker_name', '', 'group_id', '', 'success_callback_name', '',
       'failure_callback_name', '', 'stopped_callback_name', '')
-    redis.call(request.front == 1 and 'LPUSH' or 'RPUSH', queue, job[1])
+    sound(request.front == 1 and 'LPUSH' or 'RPUSH', queue, job[1])
   end
   return #request.jobs
 end
@@ -164,13 +176,13 @@ local function take_back(_, args)
   local request = cmsgpack.unpack(args[1])
   local claimed = key(request.machine, 'claimed')
   if not request.only then
-    local all = redis.call('LRANGE', claimed, 0, -1)
+    local all = sound('LRANGE', claimed, 0, -1)
     redis.call('DEL', claimed)
     return all
   end
   local taken = {}
   for _, id in ipairs(request.only) do
-    if redis.call('LREM', claimed, 1, id) == 1 then taken[#taken + 1] = id end
+    if sound('LREM', claimed, 1, id) == 1 then taken[#taken + 1] = id end
   end
   return taken
 end
@@ -179,9 +191,9 @@ end
 local function withdraw(_, args)
   local request = cmsgpack.unpack(args[1])
   for _, id in ipairs(request.dispatches) do
-    if redis.call('LREM', 'rq:queue:' .. request.target, 1, id) == 0 then
+    if sound('LREM', 'rq:queue:' .. request.target, 1, id) == 0 then
       for _, machine in ipairs(request.machines) do
-        redis.call('LREM', key(machine, 'claimed'), 1, id)
+        sound('LREM', key(machine, 'claimed'), 1, id)
       end
     end
   end
@@ -203,53 +215,53 @@ local function mirror(_, args)
 
   local function started(target, id, execution, worker, started_at)
     -- What else is written of a job that a tool has deleted would be a job that no tool can read.
-    if redis.call('EXISTS', 'rq:job:' .. id) == 0 then return end
+    if sound('EXISTS', 'rq:job:' .. id) == 0 then return end
     local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
-    redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', started_at, 'last_heartbeat', now,
+    sound('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', started_at, 'last_heartbeat', now,
       'worker_name', worker)
-    redis.call('ZADD', 'rq:wip:' .. target, at + FAR, running)
-    redis.call('ZADD', 'rq:executions:' .. id, at + FAR, execution)
+    sound('ZADD', 'rq:wip:' .. target, at + FAR, running)
+    sound('ZADD', 'rq:executions:' .. id, at + FAR, execution)
     local seconds = string.format('%.3f', at)
-    redis.call('HSET', 'rq:execution:' .. running, 'id', execution, 'job_id', id, 'created_at', seconds,
+    sound('HSET', 'rq:execution:' .. running, 'id', execution, 'job_id', id, 'created_at', seconds,
       'last_heartbeat', seconds, 'worker_name', worker)
-    redis.call('SADD', current .. ':executions', running)
-    redis.call('HSET', current, 'current_job', id, 'state', 'busy')
+    sound('SADD', current .. ':executions', running)
+    sound('HSET', current, 'current_job', id, 'state', 'busy')
   end
 
   local function ended(order, target, id, execution, worker, started_at, ended_at, state, failure, seconds)
     local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
-    redis.call('ZREM', 'rq:wip:' .. target, running)
-    redis.call('DEL', 'rq:executions:' .. id, 'rq:execution:' .. running)
-    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
-      redis.call('HDEL', 'rq:job:' .. id, 'swamp')
-      redis.call('HSET', 'rq:job:' .. id, 'status', state, 'ended_at', ended_at, 'worker_name', worker)
-      if started_at ~= '' then redis.call('HSET', 'rq:job:' .. id, 'started_at', started_at) end
+    sound('ZREM', 'rq:wip:' .. target, running)
+    sound('DEL', 'rq:executions:' .. id, 'rq:execution:' .. running)
+    if sound('EXISTS', 'rq:job:' .. id) == 1 then
+      sound('HDEL', 'rq:job:' .. id, 'swamp')
+      sound('HSET', 'rq:job:' .. id, 'status', state, 'ended_at', ended_at, 'worker_name', worker)
+      if started_at ~= '' then sound('HSET', 'rq:job:' .. id, 'started_at', started_at) end
       local result = {'worker_name', worker, 'execution_id', execution}
       if state == 'finished' then
-        redis.call('XADD', 'rq:results:' .. id, '*', 'type', '1', unpack(result))
+        sound('XADD', 'rq:results:' .. id, '*', 'type', '1', unpack(result))
       elseif state == 'failed' then
-        redis.call('XADD', 'rq:results:' .. id, '*', 'type', '2', 'exc_string', failure, unpack(result))
+        sound('XADD', 'rq:results:' .. id, '*', 'type', '2', 'exc_string', failure, unpack(result))
       end
       local registry = 'rq:' .. state .. ':' .. target
-      redis.call('ZADD', registry, at + FAR + order * STEP, id)
-      local excess = redis.call('ZCARD', registry) - KEPT
+      sound('ZADD', registry, at + FAR + order * STEP, id)
+      local excess = sound('ZCARD', registry) - KEPT
       if excess > 0 then
-        local oldest = redis.call('ZPOPMIN', registry, excess)
-        for i = 1, #oldest, 2 do redis.call('DEL', 'rq:job:' .. oldest[i], 'rq:results:' .. oldest[i]) end
+        local oldest = sound('ZPOPMIN', registry, excess)
+        for i = 1, #oldest, 2 do sound('DEL', 'rq:job:' .. oldest[i], 'rq:results:' .. oldest[i]) end
       end
     end
-    if worker ~= '' and redis.call('EXISTS', current) == 1 then
-      redis.call('SREM', current .. ':executions', running)
+    if worker ~= '' and sound('EXISTS', current) == 1 then
+      sound('SREM', current .. ':executions', running)
       if state ~= 'canceled' then
-        redis.call('HINCRBY', current, state == 'finished' and 'successful_job_count' or 'failed_job_count', 1)
+        sound('HINCRBY', current, state == 'finished' and 'successful_job_count' or 'failed_job_count', 1)
       end
-      redis.call('HINCRBYFLOAT', current, 'total_working_time', seconds)
-      local other = redis.call('SRANDMEMBER', current .. ':executions')
+      sound('HINCRBYFLOAT', current, 'total_working_time', seconds)
+      local other = sound('SRANDMEMBER', current .. ':executions')
       if other then
-        redis.call('HSET', current, 'current_job', string.match(other, '^(.*):'))
+        sound('HSET', current, 'current_job', string.match(other, '^(.*):'))
       else
-        redis.call('HDEL', current, 'current_job')
-        redis.call('HSET', current, 'state', 'idle')
+        sound('HDEL', current, 'current_job')
+        sound('HSET', current, 'state', 'idle')
       end
     end
   end
@@ -257,10 +269,10 @@ local function mirror(_, args)
   -- A reader without the right to write stumbles over the name of a worker whose hash is gone, because RQ's classes
   -- then tidy up. So names go before what they name: with every showing, and all together when nobody shows any more.
   local function tidy(names, ttl)
-    for _, name in ipairs(redis.call('SMEMBERS', names)) do
-      if redis.call('EXISTS', name) == 0 then redis.call('SREM', names, name) end
+    for _, name in ipairs(sound('SMEMBERS', names)) do
+      if sound('EXISTS', name) == 0 then sound('SREM', names, name) end
     end
-    redis.call('EXPIRE', names, ttl)
+    sound('EXPIRE', names, ttl)
   end
 
   local shown = {}
@@ -271,21 +283,21 @@ local function mirror(_, args)
       ended(order, r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10])
     elseif r[1] == 'worker' then
       local name, target, fields = 'rq:worker:' .. r[2], r[3], r[5]
-      redis.call('HSET', name, 'last_heartbeat', now, 'queues', target)
+      sound('HSET', name, 'last_heartbeat', now, 'queues', target)
       for i = 1, #fields, 2 do
-        redis.call(fields[i] == 'birth' and 'HSETNX' or 'HSET', name, fields[i], fields[i + 1])
+        sound(fields[i] == 'birth' and 'HSETNX' or 'HSET', name, fields[i], fields[i + 1])
       end
-      redis.call('EXPIRE', name, r[4] + MARGIN)
-      redis.call('EXPIRE', name .. ':executions', r[4] + MARGIN)
-      redis.call('SADD', 'rq:queues', 'rq:queue:' .. target)
-      redis.call('SADD', 'rq:workers', name)
-      redis.call('SADD', 'rq:workers:' .. target, name)
+      sound('EXPIRE', name, r[4] + MARGIN)
+      sound('EXPIRE', name .. ':executions', r[4] + MARGIN)
+      sound('SADD', 'rq:queues', 'rq:queue:' .. target)
+      sound('SADD', 'rq:workers', name)
+      sound('SADD', 'rq:workers:' .. target, name)
       shown['rq:workers'], shown['rq:workers:' .. target] = r[4], r[4]
     elseif r[1] == 'left' then
       local name = 'rq:worker:' .. r[2]
-      redis.call('SREM', 'rq:workers', name)
-      redis.call('SREM', 'rq:workers:' .. r[3], name)
-      redis.call('DEL', name, name .. ':executions')
+      sound('SREM', 'rq:workers', name)
+      sound('SREM', 'rq:workers:' .. r[3], name)
+      sound('DEL', name, name .. ':executions')
     end
   end
   for names, ttl in pairs(shown) do tidy(names, ttl) end
