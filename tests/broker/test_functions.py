@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 import redis
@@ -67,12 +68,16 @@ def ids(*numbers: int) -> list[str]:
     return [f"{TARGET}--{n}" for n in numbers]
 
 
+def texts(reply: object) -> list[str]:
+    return [name.decode() for name in cast("list[bytes]", reply)]
+
+
 def waiting(client: redis.Redis) -> list[str]:
-    return [name.decode() for name in client.lrange(keyspace.queue(TARGET), 0, -1)]
+    return texts(client.lrange(keyspace.queue(TARGET), 0, -1))
 
 
 def claimed(client: redis.Redis, machine: str = A) -> list[str]:
-    return [name.decode() for name in client.lrange(keyspace.claimed(machine), 0, -1)]
+    return texts(client.lrange(keyspace.claimed(machine), 0, -1))
 
 
 def ask(client: redis.Redis, machine: str = A, **request: object) -> Exchanged:
@@ -355,7 +360,7 @@ def test_spoiled_books_are_made_anew(queue: redis.Redis) -> None:
 
 @contextmanager
 def no_memory_left(client: redis.Redis) -> Iterator[None]:
-    before = client.config_get("maxmemory")["maxmemory"]
+    before = str(client.config_get("maxmemory")["maxmemory"])
     client.config_set("maxmemory", 1)
     try:
         yield
@@ -375,7 +380,7 @@ def test_without_memory_what_makes_room_still_works_and_the_rest_is_refused(
             lambda: ask(client, say=[b"more"]),
             lambda: mirror(queue, [("left", "w", TARGET)], NOW, 1.0),
         ):
-            with pytest.raises(redis.RedisError, match="OOM|maxmemory"):
+            with pytest.raises(redis.RedisError, match=r"OOM|maxmemory"):
                 refused()
         free(queue, [(A, "9999999999999-0", ["node--0"])])
         assert take_back(queue, A, ids(1)) == ids(1)
@@ -407,8 +412,8 @@ def test_the_last_thousand_ended_jobs_of_a_target_are_kept_and_no_key_of_older_o
             ("ended", TARGET, name, "a1", "w", NOW, NOW, state, "", "0.1") for name in ids(*range(first, first + 300))
         ]
         mirror(queue, records, NOW, 1_000.0 + first)
-    kept = [name.decode() for name in queue.zrange(keyspace.registry(state, TARGET), 0, -1)]
+    kept = texts(queue.zrange(keyspace.registry(state, TARGET), 0, -1))
     assert kept == ids(*range(200, 1_200))
-    assert {key.decode() for key in queue.keys("rq:job:*")} == {f"rq:job:{name}" for name in kept}
+    assert set(texts(queue.keys("rq:job:*"))) == {f"rq:job:{name}" for name in kept}
     assert len(queue.keys("rq:results:*")) == (0 if state == "canceled" else 1_000)
     assert not queue.hexists(keyspace.job(kept[0]), "swamp"), "what was sealed for a worker is not kept"
