@@ -105,8 +105,8 @@ class Intake:
                 if (up.epoch, up.number) <= (member.epoch, member.number):
                     # A repetition: whoever repeats it does not know that it arrived.
                     taken.acknowledge = True
-                    if message.dispatch:
-                        taken.results.append(message.dispatch)
+                    if isinstance(up.body, Finished):
+                        taken.results.append(up.body.dispatch)
                 else:
                     self._miss(member)
                 continue
@@ -171,7 +171,7 @@ class Intake:
         elif isinstance(body, Inventory):
             self._inventory(member, up.epoch, body)
         elif isinstance(body, Dropped):
-            log.info("worker %s gave back %s before it began", member.worker, body.dispatch)
+            self._dropped(member, body.dispatch)
 
     def _begun_by(self, member: Member, dispatch: str) -> Live | None:
         live = self._ledger.live.get(dispatch)
@@ -251,9 +251,23 @@ class Intake:
             duration_ms=outcome.duration_ms,
         )
 
+    def _not_begun(self, member: Member, dispatch: str) -> Live | None:
+        """The dispatch, if this machine may have claimed it and nobody has begun it."""
+        live = self._ledger.live.get(dispatch)
+        if live is None or live.begun or live.target != member.target or live.granted not in ("", member.machine):
+            return None
+        return live
+
+    def _dropped(self, member: Member, dispatch: str) -> None:
+        """The claim was gone: mostly because it was taken back, and then the dispatch is not live any more."""
+        log.info("worker %s gave back %s before it began", member.worker, dispatch)
+        live = self._not_begun(member, dispatch)
+        if live is not None:
+            self._ledger.again(live)
+
     def _declined(self, member: Member, body: Declined) -> None:
-        live = self._ledger.live.get(body.dispatch)
-        if live is None or live.begun or live.target != member.target:
+        live = self._not_begun(member, body.dispatch)
+        if live is None:
             return
         if body.reason == "gone":
             log.warning("the job of %s was deleted from Redis; it is queued again", body.dispatch)

@@ -100,8 +100,7 @@ class Ledger:
         self.begun.append((live.id, member.machine, epoch))
         if live.granted:
             member.granted.discard(live.id)
-        lane = self.lane(live.target)
-        lane.pushed = max(0, lane.pushed - 1)
+        self._leave_window(live)
         self.records.append(("started", live.target, live.id, f"a{live.attempt}", member.worker, at))
 
     def ended(
@@ -119,8 +118,7 @@ class Ledger:
                 member.running.discard(live.id)
                 worker = member.worker
         else:
-            lane = self.lane(live.target)
-            lane.pushed = max(0, lane.pushed - 1)
+            self._leave_window(live)
             self.withdrawn.append(live)
         self.over.append((live.id, state, outcome))
         shown = {"succeeded": "finished", "canceled": "canceled"}.get(outcome or "", "failed")
@@ -134,10 +132,10 @@ class Ledger:
 
     def push_again(self, live: Live) -> None:
         """A queued dispatch that is known to lie in no queue and in no machine's hands: to the front with it."""
-        lane = self.lane(live.target)
-        lane.pushed = max(0, lane.pushed - 1)
-        live.front = True
-        lane.waiting.appendleft(live.id)
+        if live.pushed:  # else it waits already
+            self._leave_window(live)
+            live.front = True
+            self.lane(live.target).waiting.appendleft(live.id)
 
     def again(self, live: Live) -> None:
         """The step is known never to have started: a new dispatch takes the place of this one, at the front. (The old
@@ -158,6 +156,7 @@ class Ledger:
             lane.waiting.clear()
             lane.pushed = 0
         for live in self.live.values():
+            live.pushed = False
             # What was granted may have begun; only the machine that has the grant can tell.
             if not live.begun and not live.granted:
                 live.front = False
@@ -168,6 +167,7 @@ class Ledger:
         self.live.clear()
         self.by_step.clear()
         self.lanes.clear()
+        self._patience.clear()
         for row in rows:
             live = Live(row.id, row.run_id, row.position, row.attempt, row.target)
             member = self.members.get(row.machine or "")
@@ -181,6 +181,8 @@ class Ledger:
                     member.granted.add(live.id)
             self.live[row.id] = live
             self.by_step[(row.run_id, row.position)] = live
+            if not live.begun:
+                self._limit_wait(live)
         self.recall_everything()
 
     def _new(self, run_id: str, position: int, attempt: int, target: str, *, front: bool = False) -> Live:
@@ -188,9 +190,7 @@ class Ledger:
         live = Live(dispatch, run_id, position, attempt, target, front=front)
         self.live[dispatch] = live
         self.by_step[(run_id, position)] = live
-        limit = self.planned(live).queue_timeout
-        if limit:
-            heapq.heappush(self._patience, (self._monotonic() + limit, dispatch))
+        self._limit_wait(live)
         waiting = self.lane(target).waiting
         if front:
             waiting.appendleft(dispatch)
@@ -198,6 +198,17 @@ class Ledger:
             waiting.append(dispatch)
         self.added.append(DispatchRow(dispatch, run_id, position, attempt, target, "queued", None, None))
         return live
+
+    def _limit_wait(self, live: Live) -> None:
+        """After a restart it begins anew: how long the queue stood still is nobody's fault."""
+        limit = self.planned(live).queue_timeout
+        if limit:
+            heapq.heappush(self._patience, (self._monotonic() + limit, live.id))
+
+    def _leave_window(self, live: Live) -> None:
+        if live.pushed:
+            live.pushed = False
+            self.lane(live.target).pushed -= 1
 
     # ------------------------------------------------------------------ what follows
 
@@ -213,6 +224,7 @@ class Ledger:
             live = self.live.get(lane.waiting.popleft())
             # Its run may have been canceled while it waited.
             if live is not None and not live.begun:
+                live.pushed = True
                 lane.pushed += 1
                 chosen.append(live)
         return chosen

@@ -78,6 +78,7 @@ class Live:
     granted_epoch: int = 0
     started_at: str = ""
     front: bool = False  #: goes before everything that waits
+    pushed: bool = False  #: counted in its lane's `pushed`
 
 
 @dataclass(slots=True)
@@ -85,4 +86,4 @@ class Lane:
     """What waits for one target. Only a window of it lies in Redis."""
 
     waiting: deque[str] = field(default_factory=deque)  #: dispatch ids, not pushed yet
-    pushed: int = 0  #: pushed and, as far as is known, not begun
+    pushed: int = 0  #: how many were pushed and have, as far as is known, not begun
