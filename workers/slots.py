@@ -51,7 +51,6 @@ class Slots:
         self._environment = environment
         self._tell = tell
         self._spawner = spawner_that_leaves_nothing()
-        self._spawner.start()
         self._work: queue.SimpleQueue[tuple[Dispatch, Cancellation]] = queue.SimpleQueue()
         self._threads = 0
         self.running: dict[str, Cancellation] = {}  #: by dispatch; belongs to the loop's thread
@@ -85,6 +84,10 @@ class Slots:
         cancellation = self.running.get(dispatch)
         if cancellation is not None:
             cancellation.set(reason, grace)
+
+    def get_ready(self) -> None:
+        """Start now what the first step would have to wait for."""
+        self._spawner.start()
 
     def close(self) -> None:
         """End what still runs, what steps have left behind included, and start nothing more."""

@@ -186,11 +186,10 @@ def test_canceling_a_step_ends_all_of_it_and_nothing_of_another(
 
 
 def test_the_time_limit_ends_all_of_a_step(tmp_path: Path, keeper: Kept) -> None:
-    with Step(tmp_path, TREES["a double fork"][0], timeout=300) as step:
+    with Step(tmp_path, TREES["a double fork"][0], timeout=1000) as step:
         outcome = step.run()
-        assert outcome.error == "Command timed out after 300 ms"
-        assert len(pids := grown(step, 2)) == 2
-        assert not alive(pids)
+        assert outcome.error == "Command timed out after 1000 ms"
+        assert not alive(pids_in(step.printed("stdout")))
 
 
 def test_a_crowd_can_be_canceled_at_once(tmp_path: Path, keeper: Kept) -> None:
@@ -325,12 +324,11 @@ def test_what_steps_left_behind_is_ended_by_the_next_keeper_too(tmp_path: Path, 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_everything_does_not_end_the_keeper(tmp_path: Path, keeper: Kept, number: int) -> None:
-    os.mkfifo(tmp_path / "go")
-    with Step(tmp_path, "echo begun; cat go") as step:
+    with Step(tmp_path, "echo begun; until [ -e go ]; do sleep 0.01; done") as step:
         step.start("begun")
         assert keeper.pid is not None
         os.kill(keeper.pid, number)
-        (tmp_path / "go").write_bytes(b"on\n")
+        (tmp_path / "go").touch()
         assert step.end().status == "succeeded"
     assert is_alive(keeper.pid)
 
