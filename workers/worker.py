@@ -178,6 +178,10 @@ class Worker:
 
     # ------------------------------------------------------------------ from outside
 
+    def get_ready(self) -> None:
+        """Start now what the first step would have to wait for."""
+        self._slots.get_ready()
+
     def stop(self) -> None:
         """Finish what runs and go; a second time: end what runs. May be called by a signal handler."""
         self._inbox.put(_Stop())

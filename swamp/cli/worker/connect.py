@@ -101,6 +101,7 @@ def command(
         worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
+        worker.get_ready()
         log.info("connecting to %s (%d slots)", url, slots)
         if not worker.run():
             raise SystemExit(130)
