@@ -16,15 +16,18 @@ A step's status pipe says `exit <code>` (minus the signal's number if a signal e
 `program <errno>` if the step could not be started. Its end means that nothing is left to tell: of a step that was to be
 ended, that no process of it is left.
 
-Which processes are a step's: those that its marker `SWAMP_STEP=<token>` says, which every process inherits; those in a
-session of one of them; those that one of them started. A process that hides from all three (a new session, an empty
-environment, a parent that is gone) before anybody looked lives until the owner ends.
+Which processes are a step's: those that bear its marker, the variable `SWAMP_STEP=<token>`; those in a session of one
+of them; those that one of them started. The marker is the one variable of Swamp's own that a step sees: only what every
+process inherits still tells whose it is when its parent is gone and its session is its own. It opens no door. A process
+that hides from all three (a new session, an empty environment, a parent that is gone) before anybody looked lives until
+the owner ends.
 """
 
 from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -221,8 +224,8 @@ class Keeper:
                 setsid=True,
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them
             )
-        except OSError as error:
-            self._tell(status, problem, error.errno or 0)
+        except (OSError, ValueError) as error:
+            self._tell(status, problem, getattr(error, "errno", None) or errno.EINVAL)
             os.close(status)
         else:
             self._running[pid] = self._steps[token] = _Step(token, pid, status)

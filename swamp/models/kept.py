@@ -48,7 +48,8 @@ class Kept:
 
     def start(self) -> None:
         with self._lock, suppress(OSError):  # the first program will say why
-            self._begin()
+            if self._socket is None:
+                self._begin()
 
     def spawn(
         self,
@@ -114,7 +115,7 @@ class Kept:
                 os.close(file)
 
     def _begin(self) -> None:
-        """A new keeper, if there is none or it is dead."""
+        """Start a keeper; the one before it, if there was one, is dead."""
         if self._closed:
             raise OSError("this process is about to end")
         if self._socket is not None:
@@ -186,7 +187,8 @@ class KeptProgram:
                 poll = select.poll()
                 poll.register(self.exit_fd, select.POLLIN)
                 if poll.poll(_AFTER_KILL * 1000):
-                    self.look()
+                    with suppress(NotStarted):
+                        self.look()
         if self.exit_fd is not None:
             os.close(self.exit_fd)
             self.exit_fd = None

@@ -333,6 +333,16 @@ def test_a_signal_to_everything_does_not_end_the_keeper(tmp_path: Path, keeper: 
     assert is_alive(keeper.pid)
 
 
+def test_getting_ready_again_disturbs_nothing(tmp_path: Path, keeper: Kept) -> None:
+    with Step(tmp_path, "echo begun; until [ -e go ]; do sleep 0.01; done") as step:
+        step.start("begun")
+        pid = keeper.pid
+        keeper.start()
+        (tmp_path / "go").touch()
+        assert step.end().status == "succeeded"
+    assert keeper.pid == pid
+
+
 def test_nothing_is_started_after_the_close(tmp_path: Path, keeper: Kept) -> None:
     keeper.close()
     assert "is about to end" in str(shell(tmp_path, "touch traces").error)
