@@ -6,10 +6,12 @@ a message whose known keys do not hold what they should: what passed here can be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
+from swamp.clock import from_iso
 from swamp.data.record import Blob, Output
 from swamp.models.invocation import Invocation, Outcome
 from swamp.wire.codec import Malformed, pack, unpack
@@ -31,13 +33,32 @@ def dispatch_place(dispatch: str) -> bytes:
 
 T = TypeVar("T")
 
+#: Times as `clock.iso` writes them: they go to tools that read nothing else.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+
 
 def _take(message: Mapping[str, object], key: str, kind: type[T]) -> T:
     value = message.get(key)
-    # bool is an int to isinstance, and no number to us.
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, kind):
         raise Malformed(f"a message holds no {kind.__name__} under '{key}'")
+    # bool is an int to isinstance, and no number to us; nor is there room in the database for more than 63 bits.
+    if kind is int and (isinstance(value, bool) or not 0 <= cast("int", value) < 1 << 63):
+        raise Malformed(f"a message holds no number from 0 under '{key}'")
     return value
+
+
+def _text_or_null(message: Mapping[str, object], key: str) -> str | None:
+    return None if key in message and message[key] is None else _take(message, key, str)
+
+
+def _moment(message: Mapping[str, object], key: str) -> str:
+    text = _take(message, key, str)
+    try:
+        if _MOMENT.fullmatch(text) and from_iso(text):
+            return text
+    except ValueError:
+        pass
+    raise Malformed(f"a message holds no time under '{key}'")
 
 
 def _texts(message: Mapping[str, object], key: str) -> tuple[str, ...]:
@@ -183,7 +204,7 @@ def unpack_up(data: bytes) -> Up:
     kind = message.get("kind")
     body: UpBody
     if kind == "started":
-        body = Started(_take(message, "dispatch", str), _take(message, "at", str))
+        body = Started(_take(message, "dispatch", str), _moment(message, "at"))
     elif kind == "finished":
         body = Finished(_take(message, "dispatch", str))
     elif kind == "output":
@@ -377,9 +398,6 @@ def unpack_result(data: bytes) -> Outcome:
     status = _take(message, "status", str)
     if status not in ("succeeded", "failed", "canceled"):
         raise Malformed(f"'{status}' is no way for a step to end")
-    error = message.get("error")
-    if error is not None and not isinstance(error, str):
-        raise Malformed("the error of a result is no text")
     outputs = []
     for item in _take(message, "outputs", list):
         if not isinstance(item, dict):
@@ -404,10 +422,10 @@ def unpack_result(data: bytes) -> Outcome:
         )
     return Outcome(
         status=status,
-        error=error,
+        error=_text_or_null(message, "error"),
         outputs=tuple(outputs),
-        started_at=_take(message, "startedAt", str),
-        ended_at=_take(message, "endedAt", str),
+        started_at=_moment(message, "startedAt"),
+        ended_at=_moment(message, "endedAt"),
         duration_ms=_take(message, "durationMs", int),
     )
 
@@ -551,7 +569,7 @@ def unpack_session(data: bytes) -> SessionMessage:
             epoch=_take(message, "epoch", int),
             platform=_take(message, "platform", str),
             slots=_take(message, "slots", int),
-            clock=_take(message, "clock", str),
+            clock=_moment(message, "clock"),
             host=_take(message, "host", str),
             pid=_take(message, "pid", int),
             python=_take(message, "python", str),
@@ -578,8 +596,7 @@ def unpack_session(data: bytes) -> SessionMessage:
     if kind == "blob":
         return BlobPart(_checksum(message), _take(message, "data", bytes), _take(message, "last", bool))
     if kind == "stored":
-        error = message.get("error")
-        return BlobStored(_checksum(message), error if isinstance(error, str) else None)
+        return BlobStored(_checksum(message), _text_or_null(message, "error"))
     raise Malformed(f"a session message of kind {kind!r}")
 
 
