@@ -1,0 +1,745 @@
+"""What machines say, applied: whatever Redis loses, doubles or shuffles, each step gets exactly one end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from swamp.clock import iso, utc_now
+from swamp.data import journal
+from swamp.data.record import Blob, Output
+from swamp.data.store import Store
+from swamp.data.versions import list_versions, read_content
+from swamp.models.invocation import Outcome
+from swamp.orchestrator.intake import Intake, Taken, log
+from swamp.orchestrator.leases import Lease
+from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.members import Member
+from swamp.pace import Pace
+from swamp.tokens import store as tokens
+from swamp.tokens.token import Token
+from swamp.wire.envelope import Box
+from swamp.wire.messages import (
+    UP,
+    Acknowledge,
+    Cancel,
+    Finished,
+    Heartbeat,
+    Inventory,
+    OutputLines,
+    Started,
+    UpBody,
+    pack_result,
+    pack_up,
+    result_place,
+)
+from swamp.workflows.engine import Engine
+from tests.orchestrator.far_side import NOON, Redis, Worker
+from tests.workflows.plans import plan
+
+TARGET = "build-node"
+RUN = "run-1"
+ENDED = {"succeeded", "failed", "canceled", "skipped"}
+LONG_AGO = datetime(2026, 6, 15, 12, tzinfo=UTC)
+
+
+class Broken(Exception):
+    """What a test raises in the middle of a transaction."""
+
+
+class Orchestrator:
+    """The core's handling of machines without its threads and its Redis: engine, ledger, intake and a real store."""
+
+    def __init__(self, directory: Path, redis: Redis, workers: list[Worker], steps: int) -> None:
+        self.redis = redis
+        self.workers = {worker.machine: worker for worker in workers}
+        self.store = Store.open(directory / "data" / "swamp.db", directory / "data" / "blobs", create=True)
+        self.store._writer.execute("PRAGMA synchronous = OFF")  # no power fails here, and a sync costs most of the time
+        self.engine = Engine(self.store.blobs, lambda: iso(utc_now()), owner="serve")
+        self.ledger = Ledger(self.engine, lambda: 0.0)
+        self.blobs: set[str] = set()
+        self.intake = Intake(
+            self.engine, self.ledger, lambda: NOON, lambda: 0.0, lambda checksum: checksum in self.blobs, Pace(log)
+        )
+        self.draining = False
+        with self.store.write() as tx:
+            tokens.add(tx, Token(TARGET, "vault", "key", LONG_AGO, LONG_AGO + timedelta(days=9)), LONG_AGO)
+            for worker in workers:
+                tokens.bind(tx, worker.machine, worker.machine.encode() * 4, TARGET, worker.machine, LONG_AGO)
+            self._read_members(tx)
+            self.engine.accept(tx, RUN, plan([[[] for _ in range(steps)]], targets=(TARGET,)))
+            self._save(tx)
+        self._follow()
+
+    def _read_members(self, tx: sqlite3.Connection) -> None:
+        self.ledger.members.clear()
+        for machine in tokens.machines(tx):
+            worker = self.workers[machine.id]
+            self.ledger.members[machine.id] = Member(
+                machine.id, machine.id, TARGET, worker.up, Box(os.urandom(32)), worker.results, Lease(0.0),
+                LONG_AGO, machine.epoch, machine.sequence,
+            )  # fmt: skip
+
+    def _save(self, tx: sqlite3.Connection) -> None:
+        self.engine.save(tx, self.ledger.place)
+        journal.add_dispatches(tx, self.ledger.added, NOON)
+        journal.grant_dispatches(tx, self.ledger.granted)
+        journal.begin_dispatches(tx, self.ledger.begun, NOON)
+        journal.end_dispatches(tx, self.ledger.over, NOON)
+
+    def _follow(self) -> None:
+        for done in (self.ledger.added, self.ledger.granted, self.ledger.begun, self.ledger.over, self.ledger.records):
+            done.clear()
+        for live in self.ledger.withdrawn:
+            self.redis.withdraw(live.id)
+        self.ledger.withdrawn.clear()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """As a cycle of the core: what is done inside is stored, then followed."""
+        with self.store.write() as tx:
+            yield tx
+            self._save(tx)
+        self._follow()
+
+    def member(self, worker: Worker) -> Member:
+        return self.ledger.members[worker.machine]
+
+    def take(self, worker: Worker, count: int = 1_000, *, answered: bool = True, fails: bool = False) -> Taken:
+        """Apply the first `count` messages of the worker, free them, and answer, unless the answer is to get lost."""
+        found = self.redis.collect(worker.machine, count)
+        member = self.member(worker)
+        try:
+            with self.transaction() as tx:
+                taken = self.intake.apply(tx, member, found)
+                if fails:
+                    raise Broken
+        except Broken:
+            self.start_over()
+            return Taken()
+        self.redis.free(worker.machine, len(found.messages), taken.results)
+        replies = [(m.machine, body) for m, body in self.intake.replies]
+        self.intake.replies.clear()
+        if taken.acknowledge:
+            replies.insert(0, (worker.machine, Acknowledge(member.epoch, member.number)))
+        for machine, body in replies if answered else ():
+            self.workers[machine].hear(body)
+        self.claims_back(*(m.machine for m in self.intake.leaving))
+        self.intake.leaving.clear()
+        for m, claims in self.intake.stranded:
+            self.requeue([claim for claim in claims if self.redis.remove_claim(m.machine, claim)])
+        self.intake.stranded.clear()
+        if self.draining and not any(self.redis.up.values()):
+            self.draining = False
+            self.ledger.recall_everything()
+        return taken
+
+    def push(self) -> None:
+        if not self.draining:
+            self.redis.queue.extend(live.id for live in self.ledger.ready_to_push(TARGET))
+
+    def claims_back(self, *machines: str) -> None:
+        self.requeue([claim for machine in machines for claim in self.redis.take_back(machine)])
+
+    def requeue(self, claims: list[str]) -> None:
+        with self.transaction():
+            for dispatch in reversed(claims):
+                live = self.ledger.live.get(dispatch)
+                if live is not None and not live.begun:
+                    self.ledger.again(live)
+
+    def start_over(self) -> None:
+        """Memory as the disk has it, and a new connection to Redis."""
+        for queue in (self.ledger.added, self.ledger.granted, self.ledger.begun, self.ledger.over):
+            queue.clear()
+        self.ledger.records.clear()
+        self.ledger.withdrawn.clear()
+        self.intake.replies.clear()
+        self.intake.leaving.clear()
+        self.intake.stranded.clear()
+        with self.store.read() as tx:
+            self._read_members(tx)
+            self.engine.load(tx)
+            self.ledger.restore(journal.live_dispatches(tx))
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """First nothing can be claimed, then nothing claimed can begin, and nothing is pushed before all is known."""
+        self.redis.queue.clear()
+        self.claims_back(*self.workers)
+        self.draining = True
+        for member in self.ledger.members.values():
+            member.rejoin_asked = True
+
+    def join(self, worker: Worker) -> None:
+        self.claims_back(worker.machine)
+        member = self.member(worker)
+        member.rejoin_asked = False
+        worker.join(member.number if member.epoch == worker.epoch else 0)
+
+    def give_up(self, dispatch: str) -> None:
+        """Its machine was away for too long."""
+        with self.transaction():
+            self.ledger.lost(self.ledger.live[dispatch], "its worker was lost")
+
+    def cancel(self) -> None:
+        with self.transaction():
+            for position in self.engine.cancel(RUN):
+                live = self.ledger.by_step[(RUN, position)]
+                if live.begun or live.granted:
+                    worker = live.machine or live.granted
+                    self.intake.replies.append((self.ledger.members[worker], Cancel(live.id, "enough", 1.0)))
+                else:
+                    self.ledger.canceled(live)
+
+    # ------------------------------------------------------------------ what is on the disk
+
+    def events(self) -> list[dict[str, object]]:
+        with self.store.read() as tx:
+            return list(journal.read_events(tx, RUN))
+
+    def steps(self) -> list[journal.StepRow]:
+        with self.store.read() as tx:
+            return journal.load_steps(tx, RUN)
+
+    def run_status(self) -> str:
+        with self.store.read() as tx:
+            return journal.get_run(tx, RUN).status
+
+    def results(self) -> list[str]:
+        """Of which dispatches data was recorded."""
+        with self.store.read() as tx:
+            if tx.execute("SELECT count(*) FROM data").fetchone() == (0,):
+                return []
+            versions = list_versions(tx, "echo", "result")
+            return [json.loads(read_content(tx, self.store.blobs, version))["of"] for version in versions]
+
+    def dispatches(self) -> dict[str, tuple[str, str | None]]:
+        """Dispatch → (state, evidence)."""
+        with self.store.read() as tx:
+            return {row[0]: (row[1], row[2]) for row in tx.execute("SELECT id, state, evidence FROM dispatches")}
+
+
+# ---------------------------------------------------------------------- whatever happens
+
+
+class Trouble(RuleBasedStateMachine):
+    """Orchestrator, Redis and one or two workers, everything that can go wrong between them, and what must be true."""
+
+    @initialize(fleet=st.booleans(), steps=st.integers(1, 6))
+    def begin(self, fleet: bool, steps: int) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="swamp-intake-"))
+        self.redis = Redis()
+        names = ["machine-a", "machine-b"] if fleet else ["machine-a"]
+        self.workers = [Worker(name, self.redis, fleet=fleet) for name in names]
+        self.orchestrator = Orchestrator(self.directory, self.redis, self.workers, steps)
+        self.stranger = Box(os.urandom(32))
+        self.refused = 0
+        for worker in self.workers:
+            self.orchestrator.join(worker)
+            self.orchestrator.take(worker)
+
+    def one_worker(self, data: st.DataObject) -> Worker:
+        return data.draw(st.sampled_from(self.workers), label="worker")
+
+    # ------------------------------------------------------------------ the way of work
+
+    @rule(data=st.data())
+    def work_goes_its_way(self, data: st.DataObject) -> None:
+        """So that trouble finds something to spoil."""
+        worker = self.one_worker(data)
+        if self.orchestrator.member(worker).rejoin_asked:
+            self.orchestrator.join(worker)
+        self.take(worker, 1_000)
+        self.orchestrator.push()
+        if worker.may_work:
+            worker.claim()
+            self.take(worker, 1_000)  # which grants it, if it has to be granted
+        if worker.may_work and worker.opened:
+            worker.begin()
+
+    @rule()
+    def the_orchestrator_pushes(self) -> None:
+        self.orchestrator.push()
+
+    @rule(data=st.data())
+    def a_worker_claims(self, data: st.DataObject) -> None:
+        worker = self.one_worker(data)
+        if worker.may_work:
+            worker.claim()
+
+    @rule(data=st.data(), answered=st.sampled_from([True, True, True, False]))
+    def a_worker_begins(self, data: st.DataObject, answered: bool) -> None:
+        worker = self.one_worker(data)
+        if worker.may_work and worker.opened:
+            worker.begin(answered=answered)
+            if not answered:
+                self.orchestrator.join(worker)
+
+    @rule(data=st.data(), prints=st.booleans(), status=st.sampled_from(["succeeded", "failed"]))
+    def a_step_prints_or_ends(self, data: st.DataObject, prints: bool, status: str) -> None:
+        worker = self.one_worker(data)
+        if worker.running and worker.confirmed_at is not None:
+            dispatch = data.draw(st.sampled_from(sorted(worker.running)), label="dispatch")
+            if prints:
+                worker.print(dispatch)
+            else:
+                worker.finish(dispatch, status)
+
+    @rule(data=st.data())
+    def a_heart_beats(self, data: st.DataObject) -> None:
+        self.one_worker(data).heartbeat()
+
+    @rule(data=st.data(), count=st.integers(1, 4), answered=st.booleans(), fails=st.sampled_from([False] * 5 + [True]))
+    def the_orchestrator_takes_some(self, data: st.DataObject, count: int, answered: bool, fails: bool) -> None:
+        self.take(self.one_worker(data), count, answered=answered, fails=fails)
+
+    @rule(data=st.data())
+    def the_orchestrator_takes_all(self, data: st.DataObject) -> None:
+        self.take(self.one_worker(data), 1_000)
+
+    def take(self, worker: Worker, count: int, *, answered: bool = True, fails: bool = False) -> None:
+        """Have it done, and hold against it what the rules of order say of these very messages."""
+        member = self.orchestrator.member(worker)
+        place, misses, refused = (member.epoch, member.number), False, self.orchestrator.intake.refused
+        for message in self.redis.collect(worker.machine, count).messages:
+            up = worker.said.get(message.sealed)
+            if up is None:
+                refused += 1
+            elif not isinstance(up.body, Heartbeat):
+                follows = (up.epoch == place[0] and up.number == place[1] + 1) or (
+                    up.epoch > place[0] and up.number == 1
+                )
+                if follows and isinstance(up.body, Finished):
+                    right = message.dispatch == up.body.dispatch and message.result != b""
+                    if right and len(message.result) == len(b"forged"):
+                        refused, right = refused + 1, False
+                    follows, misses = right, misses or not right
+                elif not follows:
+                    misses = misses or (up.epoch, up.number) > place
+                if follows:
+                    place = (up.epoch, up.number)
+        self.orchestrator.take(worker, count, answered=answered, fails=fails)
+        if not fails:
+            member = self.orchestrator.member(worker)
+            assert (member.epoch, member.number) == place
+            assert member.rejoin_asked or not misses
+            assert self.orchestrator.intake.refused == refused
+        with self.orchestrator.store.read() as tx:
+            machine = tokens.machine(tx, worker.machine)
+        assert machine is not None
+        assert (machine.epoch, machine.sequence) == (member.epoch, member.number) if not fails else True
+
+    # ------------------------------------------------------------------ trouble
+
+    def spot(self, data: st.DataObject, worker: Worker) -> int | None:
+        """The index of an entry in the worker's stream."""
+        entries = self.redis.up.get(worker.machine, [])
+        return data.draw(st.integers(0, len(entries) - 1), label="entry") if entries else None
+
+    @rule(data=st.data())
+    def a_message_is_lost(self, data: st.DataObject) -> None:
+        worker = self.one_worker(data)
+        if (index := self.spot(data, worker)) is not None:
+            del self.redis.up[worker.machine][index]
+
+    @rule(data=st.data())
+    def a_result_is_lost(self, data: st.DataObject) -> None:
+        results = self.redis.results.get(self.one_worker(data).machine)
+        if results:
+            del results[data.draw(st.sampled_from(sorted(results)), label="dispatch")]
+
+    @rule(data=st.data())
+    def a_claim_is_lost(self, data: st.DataObject) -> None:
+        claims = self.redis.claimed.get(self.one_worker(data).machine)
+        if claims:
+            claims.remove(data.draw(st.sampled_from(sorted(claims)), label="dispatch"))
+
+    @rule(data=st.data())
+    def two_messages_change_places(self, data: st.DataObject) -> None:
+        worker = self.one_worker(data)
+        if index := self.spot(data, worker):
+            entries = self.redis.up[worker.machine]
+            entries[index - 1], entries[index] = entries[index], entries[index - 1]
+
+    @rule(data=st.data())
+    def an_old_message_comes_again(self, data: st.DataObject) -> None:
+        worker = self.one_worker(data)
+        if worker.said:
+            sealed = data.draw(st.sampled_from(list(worker.said)), label="message")
+            dispatch = data.draw(st.sampled_from(["", *worker.seen]), label="dispatch")
+            self.redis.add(worker.machine, sealed, dispatch)
+
+    @rule(data=st.data(), kind=st.sampled_from(["noise", "stranger", "other stream", "result"]))
+    def somebody_forges(self, data: st.DataObject, kind: str) -> None:
+        worker = self.one_worker(data)
+        number = self.orchestrator.member(worker).number + 1
+        dispatch = data.draw(st.sampled_from(["nothing", *self.orchestrator.ledger.live]), label="dispatch")
+        finished = pack_up(worker.epoch, number, Finished(dispatch))
+        if kind == "noise":
+            self.redis.add(worker.machine, data.draw(st.binary(max_size=60)), dispatch)
+        elif kind == "stranger":
+            self.redis.add(worker.machine, self.stranger.seal(finished, UP), dispatch)
+        elif kind == "other stream":
+            for other in self.workers:
+                if other is not worker and other.said:
+                    self.redis.add(worker.machine, data.draw(st.sampled_from(list(other.said))))
+        elif results := self.redis.results.get(worker.machine):
+            results[data.draw(st.sampled_from(sorted(results)))] = b"forged"
+
+    @rule(data=st.data())
+    def a_worker_is_killed_and_starts_anew(self, data: st.DataObject) -> None:
+        worker = self.one_worker(data)
+        worker.restart()
+        self.orchestrator.join(worker)
+
+    @rule(data=st.data())
+    def a_worker_joins_again(self, data: st.DataObject) -> None:
+        self.orchestrator.join(self.one_worker(data))
+
+    @rule()
+    def redis_is_emptied(self) -> None:
+        self.redis.is_emptied()
+        self.orchestrator.reconnect()
+
+    @rule()
+    def the_orchestrator_is_killed_and_starts_anew(self) -> None:
+        self.orchestrator.start_over()
+
+    @rule(data=st.data())
+    def a_step_is_given_up(self, data: st.DataObject) -> None:
+        begun = [live.id for live in self.orchestrator.ledger.live.values() if live.begun]
+        if begun:
+            self.orchestrator.give_up(data.draw(st.sampled_from(begun), label="dispatch"))
+
+    @precondition(lambda self: sum(len(worker.started) for worker in self.workers) > 1)
+    @rule()
+    def the_run_is_canceled(self) -> None:
+        self.orchestrator.cancel()
+
+    # ------------------------------------------------------------------ what must be true
+
+    @invariant()
+    def no_step_was_started_twice(self) -> None:
+        starts = Counter(position_of(dispatch) for worker in self.workers for dispatch in worker.started)
+        assert not {position: count for position, count in starts.items() if count > 1}
+
+    @invariant()
+    def every_step_has_at_most_one_end_and_it_is_a_true_one(self) -> None:
+        ends = [event for event in self.orchestrator.events() if event["kind"] == "step-finished"]
+        assert len({event["step"] for event in ends}) == len(ends)
+        outcomes = {d: status for worker in self.workers for d, status in worker.outcomes.items()}
+        recorded = self.orchestrator.results()
+        steps = self.orchestrator.steps()
+        for event in ends:
+            step = steps[int(str(event["step"]).removeprefix("step-"))]
+            assert step.status == event["status"]
+            assert step.dispatch_id is not None
+            if event["data"]:
+                assert outcomes[step.dispatch_id] == event["status"]
+                assert step.dispatch_id in recorded
+            else:
+                assert event["status"] in ("failed", "canceled")
+        assert len(recorded) == sum(bool(event["data"]) for event in ends)
+
+    @invariant()
+    def memory_and_disk_agree_on_what_lives(self) -> None:
+        live = {name for name, (state, _) in self.orchestrator.dispatches().items() if state in LIVE_STATES}
+        assert live == set(self.orchestrator.ledger.live)
+        waiting = [step.dispatch_id for step in self.orchestrator.steps() if step.status in ("queued", "running")]
+        assert sorted(map(str, waiting)) == sorted(live)
+
+    @invariant()
+    def what_waits_lies_in_one_place(self) -> None:
+        waiting = self.orchestrator.ledger.lane(TARGET).waiting
+        places = Counter([*self.redis.queue, *waiting])
+        assert not [dispatch for dispatch, count in places.items() if count > 1]
+
+    def teardown(self) -> None:
+        """Trouble is over: every step ends, the run ends, and results that came too late were kept."""
+        if not hasattr(self, "orchestrator"):
+            return
+        try:
+            self.come_to_rest()
+        finally:
+            self.orchestrator.store.close()
+            rmtree(self.directory)
+
+    def come_to_rest(self) -> None:
+        self.orchestrator.reconnect()
+        for _ in range(30):
+            for worker in self.workers:
+                if self.orchestrator.member(worker).rejoin_asked or worker.confirmed_at is None:
+                    self.orchestrator.join(worker)
+            for worker in self.workers * 2:
+                self.take(worker, 1_000)
+            self.orchestrator.push()
+            for worker in self.workers:
+                while worker.may_work and self.redis.queue:
+                    worker.claim()
+                while worker.may_work and worker.opened:
+                    worker.begin()
+                for dispatch in sorted(worker.running):
+                    worker.finish(dispatch, "succeeded")
+                worker.heartbeat()
+            self.no_step_was_started_twice()
+        assert {step.status for step in self.orchestrator.steps()} <= ENDED, self.orchestrator.steps()
+        assert self.orchestrator.run_status() in ("succeeded", "failed", "canceled")
+        self.every_step_has_at_most_one_end_and_it_is_a_true_one()
+        recorded, dispatches = self.orchestrator.results(), self.orchestrator.dispatches()
+        for worker in self.workers:
+            assert not worker.outbox, "every result was acknowledged"
+            for dispatch in worker.outcomes:
+                state, evidence = dispatches[dispatch]
+                assert (dispatch in recorded) != (evidence is not None), (dispatch, state)
+
+
+LIVE_STATES = ("queued", "granted", "begun")
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Thousands of forged messages are thousands of warnings."""
+    caplog.set_level(logging.CRITICAL, logger="swamp.orchestrator")
+
+
+def position_of(dispatch: str) -> int:
+    """Ids end in `-<position>-<attempt>`."""
+    return int(dispatch.rsplit("-", 2)[1])
+
+
+Trouble.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestTrouble = Trouble.TestCase
+
+
+# ---------------------------------------------------------------------- by example
+
+
+class Bench:
+    """One orchestrator and one worker that has joined; what else is in its streams is up to the test."""
+
+    def __init__(self, directory: Path, steps: int = 1) -> None:
+        self.redis = Redis()
+        self.worker = Worker("machine-a", self.redis, fleet=False)
+        self.orchestrator = Orchestrator(directory, self.redis, [self.worker], steps)
+        self.join()
+
+    @property
+    def member(self) -> Member:
+        return self.orchestrator.member(self.worker)
+
+    def join(self) -> None:
+        self.orchestrator.join(self.worker)
+        self.orchestrator.take(self.worker)
+
+    def start(self) -> str:
+        """Have the next step started; its dispatch."""
+        self.orchestrator.push()
+        self.worker.claim()
+        self.worker.begin()
+        self.orchestrator.take(self.worker)
+        return self.worker.started[-1]
+
+    def say(self, body: UpBody, *, epoch: int | None = None, number: int | None = None, dispatch: str = "") -> None:
+        """As the worker, but with whatever number."""
+        packed = pack_up(epoch or self.worker.epoch, number or self.member.number + 1, body)
+        self.redis.add(self.worker.machine, self.worker.up.seal(packed, UP), dispatch)
+
+    def statuses(self) -> list[str]:
+        return [step.status for step in self.orchestrator.steps()]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.orchestrator.store.close()
+
+
+def test_nothing_is_applied_behind_a_gap_and_the_machine_is_asked_to_say_it_again(bench: Bench) -> None:
+    dispatch = bench.start()
+    place = (bench.member.epoch, bench.member.number)
+    bench.worker.print(dispatch)
+    bench.worker.finish(dispatch, "succeeded")
+    del bench.redis.up["machine-a"][0]
+    assert not bench.orchestrator.take(bench.worker).acknowledge
+    assert (bench.member.epoch, bench.member.number) == place
+    assert bench.member.rejoin_asked
+    assert bench.statuses() == ["running"]
+    bench.join()
+    assert bench.statuses() == ["succeeded"]
+    assert [event["text"] for event in bench.orchestrator.events() if event["kind"] == "step-output"] == [
+        f"line {place[1]} of {dispatch}"
+    ]
+
+
+def test_a_result_that_is_not_there_yet_is_waited_for(bench: Bench) -> None:
+    dispatch = bench.start()
+    bench.worker.finish(dispatch, "succeeded")
+    kept = bench.redis.results.pop("machine-a")
+    bench.orchestrator.take(bench.worker)
+    assert (bench.statuses(), bench.member.rejoin_asked) == (["running"], True)
+    assert kept
+    bench.join()
+    assert bench.statuses() == ["succeeded"]
+
+
+def test_a_result_waits_for_the_big_content_that_it_speaks_of(bench: Bench) -> None:
+    dispatch, checksum = bench.start(), "ab" * 32
+    output = Output("log", "log", "file", "text/plain", Blob(checksum, 70_000))
+    packed = pack_result(Outcome("succeeded", None, (output,), NOON, NOON, 5))
+    bench.redis.results["machine-a"] = {dispatch: bench.worker.results.seal(packed, result_place(dispatch))}
+    bench.say(Finished(dispatch), dispatch=dispatch)
+    bench.orchestrator.take(bench.worker)
+    assert (bench.statuses(), bench.member.rejoin_asked) == (["running"], True)
+    bench.orchestrator.blobs.add(checksum)
+    bench.redis.results["machine-a"] = {dispatch: bench.worker.results.seal(packed, result_place(dispatch))}
+    bench.say(Finished(dispatch), dispatch=dispatch)
+    bench.orchestrator.take(bench.worker)
+    assert bench.statuses() == ["succeeded"]
+
+
+def test_a_result_that_is_moved_under_another_dispatch_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, steps=2)
+    first, second = bench.start(), bench.start()
+    bench.worker.finish(first, "succeeded")
+    results = bench.redis.results["machine-a"]
+    results[second] = results[first]
+    bench.redis.up["machine-a"].clear()
+    bench.say(Finished(second), dispatch=second)
+    bench.orchestrator.take(bench.worker)
+    assert (bench.statuses(), bench.orchestrator.intake.refused) == (["running", "running"], 1)
+    bench.orchestrator.store.close()
+
+
+def test_a_result_that_its_own_machine_made_unreadable_fails_the_step(bench: Bench) -> None:
+    """It would send the same again for ever."""
+    dispatch = bench.start()
+    bench.redis.results["machine-a"] = {dispatch: bench.worker.results.seal(b"nonsense", result_place(dispatch))}
+    bench.say(Finished(dispatch), dispatch=dispatch)
+    bench.orchestrator.take(bench.worker)
+    assert bench.statuses() == ["failed"]
+
+
+def test_what_an_earlier_start_of_the_machine_says_changes_nothing_any_more(bench: Bench) -> None:
+    dispatch = bench.start()
+    bench.worker.finish(dispatch, "succeeded")
+    (late,) = bench.redis.up.pop("machine-a")
+    results = bench.redis.results.pop("machine-a")
+    bench.worker.restart()
+    bench.worker.outbox.clear()  # its disk is gone too
+    bench.join()
+    assert bench.statuses() == ["failed"], "what it does not name it does not have"
+    bench.redis.up["machine-a"], bench.redis.results["machine-a"] = [late], results
+    assert bench.orchestrator.take(bench.worker).acknowledge
+    assert bench.statuses() == ["failed"]
+    assert bench.member.epoch == 2
+
+
+def test_a_late_result_is_kept_as_evidence_and_its_repetition_is_not(bench: Bench) -> None:
+    dispatch = bench.start()
+    bench.orchestrator.give_up(dispatch)
+    bench.worker.finish(dispatch, "succeeded")
+    assert bench.orchestrator.take(bench.worker).results == [dispatch], "it need not lie in Redis any longer"
+    state, evidence = bench.orchestrator.dispatches()[dispatch]
+    assert evidence is not None
+    assert (state, json.loads(evidence)["status"]) == ("lost", "succeeded")
+    assert (bench.statuses(), bench.orchestrator.results()) == (["failed"], [])
+    bench.worker.outbox[dispatch] = pack_result(Outcome("failed", "changed its mind", (), NOON, NOON, 5))
+    bench.worker.say(Finished(dispatch), dispatch)
+    bench.orchestrator.take(bench.worker)
+    assert bench.orchestrator.dispatches()[dispatch] == (state, evidence)
+
+
+def test_a_machine_that_goes_on_with_a_step_that_was_given_up_is_told_to_end_it(bench: Bench) -> None:
+    dispatch = bench.start()
+    bench.orchestrator.give_up(dispatch)
+    bench.join()
+    assert bench.worker.outcomes == {dispatch: "canceled"}
+
+
+def test_a_result_can_be_the_first_that_is_heard_of_a_step(bench: Bench) -> None:
+    """Its `started` was lost with an emptied Redis, and the machine was killed behind its end."""
+    bench.orchestrator.push()
+    bench.worker.claim()
+    bench.worker.begin()
+    bench.worker.finish(bench.worker.started[0], "succeeded")
+    bench.redis.is_emptied()
+    bench.worker.restart()
+    bench.join()
+    assert bench.statuses() == ["succeeded"]
+    kinds = [event["kind"] for event in bench.orchestrator.events()]
+    assert kinds.index("step-started") < kinds.index("step-finished")
+
+
+def test_a_claim_that_vanished_is_dispatched_anew(bench: Bench) -> None:
+    bench.orchestrator.push()
+    bench.worker.claim()
+    bench.redis.claimed.clear()
+    bench.worker.begin()
+    bench.orchestrator.take(bench.worker)
+    assert (bench.worker.started, bench.statuses()) == ([], ["queued"])
+    assert bench.start().endswith("-2")
+
+
+def test_claims_that_a_machine_does_not_know_of_go_back_at_the_second_heartbeat(bench: Bench) -> None:
+    bench.orchestrator.push()
+    bench.redis.claimed["machine-a"] = [bench.redis.queue.popleft()]  # the answer that told it was lost
+    for claims in (1, 0):
+        bench.worker.heartbeat()
+        bench.orchestrator.take(bench.worker)
+        assert len(bench.redis.claimed["machine-a"]) == claims
+    assert bench.start().endswith("-2")
+
+
+def test_what_another_target_s_machine_says_of_a_step_changes_nothing(bench: Bench) -> None:
+    dispatch = bench.start()
+    bench.member.target = "elsewhere"
+    bench.member.machine = "machine-b"
+    packed = pack_result(Outcome("succeeded", None, (), NOON, NOON, 5))
+    bench.redis.results["machine-a"] = {dispatch: bench.worker.results.seal(packed, result_place(dispatch))}
+    bench.say(OutputLines(dispatch, "stdout", "forged"))
+    bench.say(Started(dispatch, NOON), number=bench.member.number + 2)
+    bench.say(Finished(dispatch), number=bench.member.number + 3, dispatch=dispatch)
+    before = bench.orchestrator.events()
+    bench.orchestrator.take(bench.worker, answered=False)
+    assert (bench.statuses(), bench.orchestrator.events()) == (["running"], before)
+    assert bench.orchestrator.dispatches()[dispatch] == ("begun", None)
+
+
+def test_a_heartbeat_of_an_earlier_start_is_no_sign_of_life(bench: Bench) -> None:
+    bench.worker.restart()
+    bench.join()
+    bench.member.last_seen_at = "before"
+    bench.say(Heartbeat(0, 4, ()), epoch=1)
+    bench.orchestrator.take(bench.worker)
+    assert bench.member.last_seen_at == "before"
+    bench.worker.heartbeat()
+    bench.orchestrator.take(bench.worker)
+    assert bench.member.last_seen_at == NOON
+
+
+def test_a_machine_that_leaves_gives_its_claims_to_others(bench: Bench) -> None:
+    bench.orchestrator.push()
+    bench.worker.claim()
+    bench.worker.say(Inventory(True, (), (), ()))
+    bench.orchestrator.take(bench.worker)
+    assert not bench.redis.claimed
+    bench.orchestrator.push()
+    assert [dispatch[-2:] for dispatch in bench.redis.queue] == ["-2"]
