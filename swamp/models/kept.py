@@ -37,19 +37,20 @@ class Kept:
         self._lock = threading.Lock()
         self._mark = secrets.token_hex(8)  # random: nobody else's processes bear it
         self._numbers = itertools.count(1)
-        self._socket: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._line: _Line | None = None
+        self._dead: list[_Line] = []
         self._closed = False
+        self._environment: tuple[Mapping[str, str], bytes] = ({}, b"")  # of the last program; most are alike
 
     @property
     def pid(self) -> int | None:
-        """Of the keeper; None before it was started."""
-        return None if self._process is None else self._process.pid
+        """Of the keeper; None while there is none."""
+        line = self._line
+        return None if line is None else line.process.pid
 
     def start(self) -> None:
-        with self._lock, suppress(OSError):  # the first program will say why
-            if self._socket is None:
-                self._begin()
+        with suppress(OSError):  # the first program will say why
+            self._open_line()
 
     def spawn(
         self,
@@ -61,92 +62,118 @@ class Kept:
         stderr: int,
     ) -> KeptProgram:
         token = f"{self._mark}-{next(self._numbers)}"
-        request = _request(token, command, executable, directory, environment)
+        try:
+            request = _joined(("start", token, executable, str(directory), str(len(command)), *command))
+            request += self._lines_of(environment)
+        except ValueError as error:
+            raise NotStarted(f"The command cannot be started: {error}") from error
         reader, writer = os.pipe()
         try:
-            self._send(request, [writer, stdout, stderr])
+            line = self._send(request, [writer, stdout, stderr])
         except OSError as error:
             os.close(reader)
             raise NotStarted(f"The command cannot be started, because its keeper cannot: {error}") from error
         finally:
             os.close(writer)
-        return KeptProgram(self, token, reader, executable, directory)
-
-    def signal(self, token: str, number: int) -> None:
-        """To all processes of a step; if there is no keeper any more, this is too late."""
-        with self._lock, suppress(OSError):
-            if self._socket is not None:
-                self._socket.send(b"end\0%s\0%d" % (token.encode(), number))
+        return KeptProgram(line, token, reader, executable, directory)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_FAREWELL)
+            lines = [*self._dead, self._line] if self._line else self._dead
+            self._dead, self._line = [], None
+        for line in lines:
+            line.close()
 
-    def _send(self, request: bytes, descriptors: list[int]) -> None:
+    def _lines_of(self, environment: Mapping[str, str]) -> bytes:
+        known, lines = self._environment
+        if environment != known:
+            lines = _encoded(environment)
+            self._environment = (dict(environment), lines)
+        return lines
+
+    def _send(self, request: bytes, descriptors: list[int]) -> _Line:
+        line = self._open_line()
+        try:
+            line.send(request, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            line = self._open_line(dead=line)
+            line.send(request, descriptors)
+        return line
+
+    def _open_line(self, dead: _Line | None = None) -> _Line:
+        """The line to the keeper; to a new one if there is none, or only this dead one."""
         with self._lock:
-            if self._socket is None:
-                self._begin()
-            try:
-                self._send_now(request, descriptors)
-            except (BrokenPipeError, ConnectionResetError):
-                self._begin()
-                self._send_now(request, descriptors)
+            if self._closed:
+                raise OSError("this process is about to end")
+            if self._line is not None and self._line is dead:
+                # Others may be about to use it, so it stays open: its number must not come to mean something else.
+                self._dead.append(self._line)
+                self._line.process.wait()
+                self._line = None
+            if self._line is None:
+                self._line = _Line(self._mark)
+            return self._line
 
-    def _send_now(self, request: bytes, descriptors: list[int]) -> None:
-        if self._socket is None:
-            raise OSError("this process is about to end")
-        file = None
-        if len(request) > keeper.PACKET:
-            file = os.memfd_create("request")
+
+class _Line:
+    """A keeper process and the socket to it. Raises `OSError` if it cannot be started."""
+
+    def __init__(self, mark: str) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno()), mark],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                # A Python that is built to be moved may need this one to start.
+                env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                start_new_session=True,
+            )
+        except OSError:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def send(self, request: bytes, descriptors: list[int]) -> None:
+        """Raises `OSError`; of it, `BrokenPipeError` or `ConnectionResetError` if the keeper is dead."""
+        if len(request) <= keeper.PACKET:
+            self._send(request, descriptors)
+            return
+        file = os.memfd_create("request")
+        try:
             with open(file, "wb", closefd=False) as content:
                 content.write(request)
             os.lseek(file, 0, os.SEEK_SET)
-            request, descriptors = b"\0", [*descriptors, file]
-        try:
-            self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+            self._send(b"\0", [*descriptors, file])
         finally:
-            if file is not None:
-                os.close(file)
+            os.close(file)
 
-    def _begin(self) -> None:
-        """Start a keeper; the one before it, if there was one, is dead."""
-        if self._closed:
-            raise OSError("this process is about to end")
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._process is not None:
-            self._process.wait()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno()), self._mark],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    cwd="/",
-                    # A Python that is built to be moved may need this one to start.
-                    env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-                    start_new_session=True,
-                )
-            except OSError:
-                ours.close()
-                raise
-        self._socket = ours
+    def _send(self, request: bytes, descriptors: list[int]) -> None:
+        # Without a lock: a packet goes whole, and the keeper often takes over the processor in the midst of this.
+        self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+
+    def signal(self, token: str, number: int) -> None:
+        """To all processes of a step; if the keeper is dead, this is too late."""
+        with suppress(OSError):
+            self._socket.send(b"end\0%s\0%d" % (token.encode(), number))
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_FAREWELL)
+        self._socket.close()
 
 
 class KeptProgram:
     """A `Program` that is a child of the keeper."""
 
-    def __init__(self, kept: Kept, token: str, status: int, executable: str, directory: Path) -> None:
-        self._kept = kept
+    def __init__(self, line: _Line, token: str, status: int, executable: str, directory: Path) -> None:
+        self._line = line
         self._token = token
         self._executable = executable
         self._directory = directory
@@ -177,7 +204,7 @@ class KeptProgram:
         return self.exit_fd is not None
 
     def signal(self, number: int) -> None:
-        self._kept.signal(self._token, number)
+        self._line.signal(self._token, number)
 
     def close(self) -> None:
         if self.exit_code is None and self.exit_fd is not None:
@@ -212,17 +239,15 @@ def end_marked(token: str) -> None:
         time.sleep(0.01)
 
 
-def _request(
-    token: str, command: Sequence[str], executable: str, directory: Path, environment: Mapping[str, str]
-) -> bytes:
-    lines = [f"{name}={value}" for name, value in environment.items()]
-    parts = ("start", token, executable, str(directory), str(len(command)), *command, *lines, "")
-    try:
-        request = os.fsencode("\0".join(parts))
-    except ValueError as error:
-        raise NotStarted(f"The command cannot be started: {error}") from error
-    if request.count(b"\0") != len(parts) - 1:
-        raise NotStarted("The command cannot be started: embedded null byte")
+def _encoded(environment: Mapping[str, str]) -> bytes:
+    """`name=value` lines, each ended by NUL. Raises `ValueError` for what cannot be in an environment."""
     if any("=" in name for name in environment):
-        raise NotStarted("The command cannot be started: illegal environment variable name")
-    return request
+        raise ValueError("illegal environment variable name")
+    return _joined([f"{name}={value}" for name, value in environment.items()])
+
+
+def _joined(texts: Sequence[str]) -> bytes:
+    joined = os.fsencode("\0".join((*texts, "")))
+    if joined.count(b"\0") != len(texts):
+        raise ValueError("embedded null byte")
+    return joined

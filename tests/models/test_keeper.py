@@ -157,10 +157,10 @@ def test_nothing_begins_after_the_owner_has_gone(tmp_path: Path, keeper: Kept) -
     os.kill(pid, signal.SIGSTOP)
     with Step(tmp_path, "touch traces") as step:
         step._thread.start()
-        wait_until(lambda: keeper._socket is not None and next(keeper._numbers) > 1, "the step to be asked for")
+        wait_until(lambda: next(keeper._numbers) > 1, "the step to be asked for")
         closing = threading.Thread(target=keeper.close)
         closing.start()
-        wait_until(lambda: keeper._socket is None, "the keeper's owner to go")
+        wait_until(lambda: keeper._line is None, "the keeper's owner to go")
         os.kill(pid, signal.SIGCONT)
         closing.join(10)
         assert step.end().status == "failed"
