@@ -401,6 +401,7 @@ class Core:
         elif self._draining:
             self._draining = False
             self.ledger.recall_everything()
+            self.ledger.record_what_runs(self._now())
         return incoming
 
     def _tell_redis(self, taken: list[tuple[Member, Taken]]) -> None:
@@ -587,7 +588,8 @@ class Core:
             with self._redis_may_fail():
                 self.transport.delete_user(f"swamp-m-{member.machine}")
                 self._claims_back(member)
-            for dispatch in list(member.running):
+                self._note_unread_starts(member)
+            for dispatch in [*member.running, *member.granted]:
                 reason = f"worker '{member.worker}' was put out while the step ran: {refusal.message}"
                 self.ledger.lost(self.ledger.live[dispatch], reason)
             with self._redis_may_fail():
@@ -595,6 +597,17 @@ class Core:
                     self.transport.mirror([("left", member.worker, member.target)])
                 self.transport.forget_machine(member.machine)
             del self.members[member.machine]
+
+    def _note_unread_starts(self, member: Member) -> None:
+        """What was pushed, and is neither queued nor claimed, has begun: the machine's word of it is in the stream that
+        goes with it. (On a fleet a grant tells who may have begun what.)"""
+        if sum(other.target == member.target for other in self.members.values()) > 1:
+            return
+        there = {*self.transport.queued(member.target), *(c for _, claims in self._lost_claims for c in claims)}
+        there.update(self.ledger.lane(member.target).waiting)
+        for live in self.ledger.live.values():
+            if live.target == member.target and not live.begun and not live.granted and live.id not in there:
+                member.running.add(live.id)
 
     def cancel_run(self, run_id: str) -> bool:
         """End a run; False if it is not running. The next `_save` stores it."""
@@ -665,7 +678,8 @@ class Core:
             # It was us who did not listen.
             for member in self.members.values():
                 leases.heard(member.lease, now)
-        present = ((machine, member.lease) for machine, member in self.members.items() if member.connected)
+        # A machine with something under way need not be connected to be missed: it may have gone before we came.
+        present = ((machine, m.lease) for machine, m in self.members.items() if m.connected or m.running or m.granted)
         for machine in leases.newly_lost(present, now):
             member = self.members[machine]
             member.connected = False
@@ -675,7 +689,7 @@ class Core:
         for member in self.members.values():
             if member.lease.lost_at is None:
                 continue
-            for dispatch in list(member.running):
+            for dispatch in [*member.running, *member.granted]:
                 live = self.ledger.live[dispatch]
                 timeout = 0 if self.ledger.retries(live) else self.ledger.planned(live).lost_timeout
                 if leases.given_up(member.lease, now, timeout):
@@ -712,7 +726,7 @@ class Core:
         self.ledger.restore(journal.live_dispatches(tx))
         # Steps that began on a machine that is not a member any more can never report.
         for live in list(self.ledger.live.values()):
-            if live.begun and live.machine not in self.members:
+            if (live.machine if live.begun else live.granted) not in {*self.members, ""}:
                 self.ledger.lost(live, "its machine's token was revoked or has expired")
 
     def _end_local_steps_of_the_last_boot(self) -> None:

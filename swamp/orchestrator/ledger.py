@@ -162,6 +162,14 @@ class Ledger:
                 live.front = False
                 self.lane(live.target).waiting.append(live.id)
 
+    def record_what_runs(self, now: str) -> None:
+        """RQ's books of what runs, made anew: records that Redis never heard of may have ended what is listed there."""
+        for live in self.live.values():
+            member = self.members.get(live.machine)
+            if live.begun and member is not None:
+                started = live.started_at or now
+                self.records.append(("started", live.target, live.id, f"a{live.attempt}", member.worker, started))
+
     def restore(self, rows: Iterable[DispatchRow]) -> None:
         """Take up the dispatches of the database."""
         self.live.clear()

@@ -9,10 +9,11 @@ import pickle
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import redis
 
@@ -108,11 +109,17 @@ class Transport:
         """Also cuts the connections of that user."""
         self._redis.execute_command("ACL", "DELUSER", name)
 
-    def clear_queues(self, targets: Iterable[str]) -> None:
-        """Nothing can be claimed after this until something is pushed."""
+    def clear_queues(self, targets: Collection[str]) -> None:
+        """Nothing can be claimed after this until something is pushed. RQ's tools forget what they believe to run."""
         keys = [keyspace.queue(target) for target in targets]
+        keys += [keyspace.registry("wip", target) for target in targets]
         if keys:
             self._redis.delete(*keys)
+
+    def queued(self, target: str) -> list[str]:
+        """The dispatches that lie in the target's queue."""
+        found = cast("list[bytes]", self._redis.lrange(keyspace.queue(target), 0, -1))
+        return [dispatch.decode() for dispatch in found]
 
     def take_back(self, machine: str, only: Sequence[str] | None = None) -> list[str]:
         return functions.take_back(self._redis, machine, only)

@@ -119,3 +119,35 @@ def test_on_a_fleet_a_step_that_must_not_run_twice_begins_only_with_a_grant(stag
     stage.run("twenty")
     assert sorted(lines(starts)) == sorted(names)
     assert len(stage.rows("SELECT DISTINCT machine FROM dispatches")) == 2, "both machines must have taken part"
+
+
+def test_a_step_does_not_run_for_ever_when_its_worker_died_together_with_the_orchestrator(stage: Stage):
+    token = stage.token()
+    orchestrator = stage.serve()
+    worker = stage.worker(token)
+    began = stage.scratch / "began"
+    stage.model("patient", f"touch {began}; sleep 600")
+    stage.workflow("once", {**step("patient", "patient", "node"), "lostTimeout": 0})
+    stage.start_run("once")
+    wait_until(began.exists, "the step to begin")
+    orchestrator.kill()
+    worker.kill()
+    stage.serve().wait_for_line("worker 'node' was lost while the step ran", timeout=30)
+    wait_until(lambda: stage.statuses() == {"once": "failed"}, "the run to end")
+
+
+def test_a_step_whose_start_nobody_heard_of_does_not_run_again_for_a_token_made_anew(stage: Stage):
+    token = stage.token()
+    orchestrator = stage.serve()
+    worker = stage.worker(token)
+    starts = stage.scratch / "starts"
+    stage.task("patient", f"echo start >> {starts}; sleep 600")
+    run = stage.start_run("patient")
+    wait_until(lambda: lines(starts) == ["start"], "the step to begin")
+    assert stage.swamp("worker", "token", "revoke", "node").code == 0
+    assert run.wait_for_end() == 1
+    assert worker.wait_for_end() == 4
+    stage.worker(stage.token(), "cache-2")
+    orchestrator.wait_for_line("new machine")
+    assert lines(starts) == ["start"]
+    assert stage.statuses() == {"patient": "failed"}
