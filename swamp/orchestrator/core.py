@@ -452,7 +452,8 @@ class Core:
             alone = token is not None and token.max_enrollments == 1
             for front in (True, False):
                 lives = [live for live in chosen if live.front is front]
-                for first in range(0, len(lives), 1000):
+                firsts = range(0, len(lives), 1000)
+                for first in reversed(firsts) if front else firsts:  # each batch goes before the one pushed last
                     jobs = [job for live in lives[first : first + 1000] if (job := self._job(live, box, alone))]
                     self.transport.push(target, jobs, front=front)
             for live in chosen:
@@ -558,10 +559,11 @@ class Core:
 
     def heard(self, member: Member) -> None:
         """A sign of life outside of Redis. May be called from any thread."""
-        member.lease.heard_at = time.monotonic()
+        self.members.get(member.machine, member).lease.heard_at = time.monotonic()
 
     def left(self, tx: sqlite3.Connection, member: Member, session: object, *, farewell: bool) -> None:
         """The session is over; without a farewell that may be a passing cut."""
+        member = self.members.get(member.machine, member)  # memory may have been made anew since it joined
         if member.session is not session:
             return
         member.session = None
@@ -665,8 +667,8 @@ class Core:
         for _, claims in self._lost_claims:
             for dispatch in reversed(claims):
                 live = self.ledger.live.get(dispatch)
-                if live is not None and not live.begun:
-                    self.ledger.again(live)
+                if live is not None:
+                    self.ledger.taken_back(live)
         self._lost_claims.clear()
 
     def _look_at_leases(self) -> None:
