@@ -351,7 +351,8 @@ class Worker:
         readable = []
         for dispatch_id, sealed in work:
             if dispatch_id in self._slots.running or dispatch_id in self._outbox:
-                continue  # it was queued once more while we have it; what we say of it settles that
+                self._release.append(dispatch_id)  # it was queued once more while we have it
+                continue
             dispatch = self._read(dispatch_id, sealed)
             if dispatch is not None:
                 readable.append(dispatch)

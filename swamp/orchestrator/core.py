@@ -667,8 +667,8 @@ class Core:
         for _, claims in self._lost_claims:
             for dispatch in reversed(claims):
                 live = self.ledger.live.get(dispatch)
-                if live is not None and not live.begun:
-                    self.ledger.again(live)
+                if live is not None:
+                    self.ledger.taken_back(live)
         self._lost_claims.clear()
 
     def _look_at_leases(self) -> None:

@@ -297,6 +297,10 @@ class Intake:
                 self._ledger.lost(live, f"worker '{member.worker}' was restarted while the step ran")
         for dispatch in body.running:
             live = self._ledger.live.get(dispatch)
+            if live is not None and not live.begun and live.target == member.target and not live.granted:
+                # It runs there, whatever became of the message that said so.
+                self._ledger.began(live, member, epoch, self._now())
+                self._engine.started(live.run_id, live.position, member.machine, member.worker)
             if live is None or self._engine.runs[live.run_id].canceling:
                 self.replies.append((member, Cancel(dispatch, "the step was given up", CANCEL_GRACE)))
 

@@ -130,6 +130,16 @@ class Ledger:
             ("ended", live.target, live.id, f"a{live.attempt}", worker, live.started_at, "", shown, reason, took)
         )
 
+    def taken_back(self, live: Live) -> None:
+        """A claim of it was taken back, so through that claim it never began. If there was no other claim, the
+        step goes out as a new dispatch; else under its old id, which a machine that began it knows."""
+        if live.begun:
+            return
+        if live.recalled:
+            self.push_again(live)
+        else:
+            self.again(live)
+
     def push_again(self, live: Live) -> None:
         """A queued dispatch that is known to lie in no queue and in no machine's hands: to the front with it."""
         if live.pushed:  # else it waits already
@@ -156,6 +166,7 @@ class Ledger:
             lane.waiting.clear()
             lane.pushed = 0
         for live in self.live.values():
+            live.recalled = live.recalled or live.pushed
             live.pushed = False
             # What was granted may have begun; only the machine that has the grant can tell.
             if not live.begun and not live.granted:
@@ -187,6 +198,7 @@ class Ledger:
                 live.granted, live.granted_epoch = row.machine or "", row.epoch or 0
                 if member is not None:
                     member.granted.add(live.id)
+            live.recalled = True
             self.live[row.id] = live
             self.by_step[(row.run_id, row.position)] = live
             if not live.begun:

@@ -79,6 +79,7 @@ class Live:
     started_at: str = ""
     front: bool = False  #: goes before everything that waits
     pushed: bool = False  #: counted in its lane's `pushed`
+    recalled: bool = False  #: may lie, or have lain, in Redis more than once: a claim of it proves nothing
 
 
 @dataclass(slots=True)

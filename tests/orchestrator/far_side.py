@@ -197,6 +197,8 @@ class Worker:
         dropped = self._seal(started.number, Dropped(dispatch))
         ours = self._redis.remove_claim(self.machine, dispatch)
         self._redis.add(self.machine, started.sealed if ours else dropped)
+        # The other of the two was never said; only who listens in on the server itself could say it.
+        self.said.pop(dropped if ours else started.sealed, None)
         if ours and answered:
             self.running.add(dispatch)
             self.started.append(dispatch)

@@ -208,3 +208,16 @@ def test_the_window_is_counted_exactly_whatever_happens(data: st.DataObject) -> 
             places = Counter(dispatch for dispatch in lane.waiting if dispatch in bench.ledger.live)
             for live in alive:
                 assert places[live.id] == (0 if live.pushed else 1)
+
+
+def test_a_claim_taken_back_proves_nothing_of_a_dispatch_that_redis_may_have_held_twice() -> None:
+    bench = Bench(2)
+    bench.push()
+    bench.ledger.taken_back(bench.live(0))
+    assert bench.live(0).attempt == 2, "the only claim that there can have been never began"
+
+    bench.ledger.recall_everything()
+    again = bench.push()
+    bench.ledger.taken_back(bench.live(1))
+    assert bench.live(1).attempt == 1, "a machine may have begun it through an earlier claim, and knows its id"
+    assert bench.live(1).id in again
