@@ -10,9 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.processes import MARK, PORTS_GIVEN, RunningSwamp, left_behind, port_is_free
 from tests.waiting import wait_until
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("swamp", deadline=None)
+settings.load_profile("swamp")
 
 StartSwamp = Callable[..., RunningSwamp]
 
