@@ -762,10 +762,15 @@ class Core:
         deadline = time.monotonic() + CANCEL_GRACE + 2
         while not self._steps.idle and time.monotonic() < deadline:
             self._next_sweep = min(deadline, time.monotonic() + 0.2)
-            with suppress(Exception):
-                self._cycle(self._wait())
-        with suppress(Exception):
+            self._cycle_at_the_end()
+        self._cycle_at_the_end()
+
+    def _cycle_at_the_end(self) -> None:
+        try:
             self._cycle(self._wait())
+        except Exception:
+            # There is nobody left to try again, and no need: the next start ends what has no end on disk.
+            log.exception("what ended while the orchestrator stopped could not be recorded")
 
     def _note_sightings(self, tx: sqlite3.Connection, members: Iterable[Member]) -> None:
         seen = [
