@@ -20,7 +20,7 @@ BETWEEN = 0.02  #: seconds between two that join; a thousand handshakes at once 
 def main(url: str, token_file: str, directory: str, count: str) -> None:
     threading.stack_size(256 * 1024)  # each worker has five threads, which wait
     token, _, secret = Path(token_file).read_text().strip().partition(".")
-    options = WorkerOptions(url, token, bytes.fromhex(secret), slots=1, grace=1.0)
+    options = WorkerOptions(url, lambda: (token, bytes.fromhex(secret)), slots=1, grace=1.0)
     for number in range(int(count)):
         identity = Identity.load_or_create(Path(directory) / str(number))
         worker = Worker(options, identity, Path(directory), {})

@@ -21,7 +21,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +86,7 @@ KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
 @dataclass(frozen=True)
 class WorkerOptions:
     url: str
-    token: str  #: the token's name
-    secret: bytes
+    token: Callable[[], tuple[str, bytes]]  #: the token's name and secret, asked for before every attempt to join
     slots: int
     grace: float  #: seconds that running steps get after the first request to stop
 
@@ -525,11 +524,12 @@ class Worker:
         """The session's thread: always have one."""
         wait, told = RETRY_FIRST, ""
         while True:
+            name, secret = self._options.token()
             try:
-                session = join(
-                    self._options.url, self._options.token, self._options.secret, self._identity, self._hello
-                )
+                session = join(self._options.url, name, secret, self._identity, self._hello)
             except TurnedAway as refused:
+                if self._options.token() != (name, secret):
+                    continue  # it was replaced meanwhile
                 self._inbox.put(_NotJoined(refused))
                 return
             except NotAllowed as error:  # another orchestrator than the pinned one
@@ -758,6 +758,7 @@ class Worker:
 _HINTS = {
     "already_bound": "each machine needs a token of its own, or a fleet token (--max-enrollments); "
     "a machine keeps its identity in --cache-dir",
+    "superseded": "give this worker the new one, which `swamp worker token rotate` or `create` has shown",
     "protocol": "install the same version of Swamp on both sides",
     "other_orchestrator": "to join another orchestrator, use another --cache-dir",
 }

@@ -37,7 +37,7 @@ GROUPS: Mapping[Words, Group] = {
     ("vault",): Group("Keep secrets.", ["swamp vault create local_encryption sandbox-vault"]),
     ("worker",): Group("Let machines join, and see them.", ["swamp worker list"]),
     ("worker", "token"): Group(
-        "Mint, list and revoke enrollment tokens.", ["swamp worker token create build-node --duration 1h"]
+        "Mint, list, rotate and revoke enrollment tokens.", ["swamp worker token create build-node --duration 1h"]
     ),
     ("model",): Group("Describe what can be done, and do it here.", ["swamp model validate"]),
     ("model", "type"): Group("See which model types exist.", ["swamp model type describe command/shell"]),
@@ -58,6 +58,7 @@ COMMANDS: Mapping[Words, Entry] = {
     ("vault", "delete"): Entry("swamp.cli.vault.delete", "Delete a secret."),
     ("worker", "token", "create"): Entry("swamp.cli.worker.token_create", "Mint an enrollment token."),
     ("worker", "token", "list"): Entry("swamp.cli.worker.token_list", "List the enrollment tokens."),
+    ("worker", "token", "rotate"): Entry("swamp.cli.worker.token_rotate", "Give a token a new secret and more time."),
     ("worker", "token", "revoke"): Entry("swamp.cli.worker.token_revoke", "Revoke a token and cut its workers off."),
     ("worker", "connect"): Entry("swamp.cli.worker.connect", "Join this machine as a worker."),
     ("worker", "list"): Entry("swamp.cli.worker.list", "List the workers."),

@@ -10,7 +10,7 @@ import sqlite3
 
 from swamp.errors import Invalid
 
-VERSION = 1
+VERSION = 2
 
 _VERSION_1 = """
 CREATE TABLE meta (
@@ -130,7 +130,27 @@ CREATE TABLE machines (
 CREATE INDEX machines_by_token ON machines (token);
 """
 
-_STEPS: dict[int, str] = {1: _VERSION_1}
+_VERSION_2 = """
+ALTER TABLE tokens ADD COLUMN rotated_at TEXT;                          -- NULL: its secret is the first one
+ALTER TABLE tokens ADD COLUMN key_generation INTEGER NOT NULL DEFAULT 1; -- which key of its target is in use
+
+ALTER TABLE machines ADD COLUMN revoked_at TEXT;                        -- put out alone, its token goes on
+ALTER TABLE machines ADD COLUMN grace REAL NOT NULL DEFAULT 0;          -- seconds that its steps get at the end
+
+-- Machines that knew a token's secret and were refused all the same; the last few of each token.
+CREATE TABLE refused_joins (
+    token TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    code TEXT NOT NULL,
+    at TEXT NOT NULL,                       -- the last time
+    times INTEGER NOT NULL,
+    host TEXT NOT NULL,                     -- as the machine says
+    address TEXT NOT NULL,
+    PRIMARY KEY (token, machine, code)
+) WITHOUT ROWID;
+"""
+
+_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2}
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -25,7 +25,7 @@ class Admit:
 class Refuse:
     """The machine may not join."""
 
-    code: str  #: `unknown_token`, `revoked`, `expired` or `already_bound`
+    code: str  #: `unknown_token`, `revoked`, `expired`, `superseded` or `already_bound`
     message: str
 
 
@@ -37,9 +37,11 @@ def decide(
     now: datetime,
     *,
     elsewhere: Token | None = None,
+    superseded: bool = False,
 ) -> Admit | Refuse:
     """Whether the machine may join with `token`, whose machines so far are `bindings`.
 
+    `superseded`: the secret that it knows is one that the token had before.
     A machine that is bound to the token already always may, while the token is live. `elsewhere` is another token
     that the machine is bound to: while that one is live the machine cannot move, because leaving would make room on
     it for whoever else holds a copy.
@@ -50,6 +52,9 @@ def decide(
         return Refuse("revoked", f"token '{token.name}' was revoked at {iso(token.revoked_at)}")
     if not is_live(token, now):
         return Refuse("expired", f"token '{token.name}' expired at {iso(token.expires_at)}")
+    if superseded:
+        since = iso(token.rotated_at or token.created_at)
+        return Refuse("superseded", f"token '{token.name}' has had another secret since {since}")
 
     for bound in bindings:
         if bound.id == machine_id:

@@ -178,6 +178,7 @@ class App:
             else:
                 bound = {machine.id for machine in tokens.bindings(tx, name)}
                 self._core.put_out(name, Refusal("revoked", f"token '{name}' was made anew"), but=bound)
+                self._core.prolong(name, token.expires_at)
 
         await asyncio.wrap_future(self._core.ask(look))
         return JSONResponse({})

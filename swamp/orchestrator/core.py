@@ -600,6 +600,12 @@ class Core:
                 self.transport.forget_machine(member.machine)
             del self.members[member.machine]
 
+    def prolong(self, name: str, expires_at: datetime) -> None:
+        """The machines of a token may stay until then."""
+        for member in self.members.values():
+            if member.target == name:
+                member.expires_at = expires_at
+
     def _note_unread_starts(self, member: Member) -> None:
         """What was pushed, and is neither queued nor claimed, has begun: the machine's word of it is in the stream that
         goes with it. (On a fleet a grant tells who may have begun what.)"""

@@ -25,13 +25,14 @@ from swamp.orchestrator import admission
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.leases import HEARTBEAT
 from swamp.orchestrator.members import Member, Process
+from swamp.tokens import secrets as token_secrets
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Token, parse
+from swamp.tokens.token import Token
 from swamp.vaults.catalog import open_vault
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import machine_id_of
-from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Refusal, SessionMessage, Welcome
+from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Opening, Refusal, SessionMessage, Welcome
 from swamp.wire.noise import HandshakeRefused, MessageRefused, Responder
 
 log = logging.getLogger("swamp.orchestrator")
@@ -78,6 +79,17 @@ class WorkerSession:
 
 
 @dataclass(frozen=True, slots=True)
+class _Met:
+    """Who has shaken hands: it knows a secret of the token, and owns the key that it showed."""
+
+    session: WorkerSession
+    hello: Hello
+    public: bytes
+    token: str
+    superseded: bool  #: the secret is one that the token had before
+
+
+@dataclass(frozen=True, slots=True)
 class _Joined:
     member: Member
     welcome: Welcome
@@ -100,45 +112,50 @@ class Enrollment:
             except TimeoutError:
                 met = None
             if met is not None:
-                await self._session(websocket, *met)
+                await self._session(met)
                 return
         with suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close()
 
-    async def _handshake(self, websocket: WebSocket) -> tuple[WorkerSession, Hello, bytes, str] | None:
+    async def _handshake(self, websocket: WebSocket) -> _Met | None:
         opening = messages.unpack_opening(await websocket.receive_bytes())
         if opening.protocol != messages.PROTOCOL:
             await self._refuse(websocket, opening.token, Refusal("protocol", _other_protocol(opening.protocol)))
             return None
-        secret = await asyncio.to_thread(self._secret, opening.token)
-        if secret is None:
+        begun = await asyncio.to_thread(self._begin, opening)
+        if begun is None:
             await self._refuse(websocket, opening.token, _UNKNOWN)
             return None
-        noise = Responder(self._core.keys.static, secret, messages.prologue(opening.token))
-        try:
-            noise.read(opening.noise)
-        except HandshakeRefused:
-            await self._refuse(websocket, opening.token, _UNKNOWN)
-            return None
-        await websocket.send_bytes(messages.pack_reply(noise.write()))
-        hello = messages.unpack_session(noise.read(await websocket.receive_bytes()))
+        responder, superseded = begun
+        await websocket.send_bytes(messages.pack_reply(responder.write()))
+        hello = messages.unpack_session(responder.read(await websocket.receive_bytes()))
         if not isinstance(hello, Hello):
             raise Malformed("the handshake does not end with a hello")
-        return WorkerSession(websocket, noise), hello, noise.peer_static, opening.token
+        return _Met(WorkerSession(websocket, responder), hello, responder.peer_static, opening.token, superseded)
 
-    def _secret(self, name: str) -> bytes | None:
-        """The secret of the token of that name, if it exists, whatever its state: a refusal that says more is then
+    def _secrets(self, name: str) -> list[bytes]:
+        """The secrets that the token of that name has and had, whatever its state: a refusal that says more is then
         said inside the session, where only the orchestrator can say it."""
         with self._core.store.read() as tx:
             token = tokens.find(tx, name)
         if token is None:
-            return None
+            return []
         try:
-            kept_name, secret = parse(open_vault(self._core.repo, token.vault).get(token.vault_key))
+            return token_secrets.known(open_vault(self._core.repo, token.vault), token)
         except SwampError as error:
             log.error("the secret of token %s cannot be read from vault %s: %s", name, token.vault, error.message)
-            return None
-        return secret if kept_name == name else None
+            return []
+
+    def _begin(self, opening: Opening) -> tuple[Responder, bool] | None:
+        """The handshake, begun with whichever of the secrets the machine knows, and whether that is an old one."""
+        for position, secret in enumerate(self._secrets(opening.token)):
+            noise = Responder(self._core.keys.static, secret, messages.prologue(opening.token))
+            try:
+                noise.read(opening.noise)
+            except HandshakeRefused:
+                continue
+            return noise, position > 0
+        return None
 
     async def _refuse(self, websocket: WebSocket, name: str, refusal: Refusal) -> None:
         log.warning("a worker was refused (token %s): %s", name[:63], refusal.message)
@@ -146,15 +163,20 @@ class Enrollment:
 
     # ------------------------------------------------------------------ the session
 
-    async def _session(
-        self, websocket: WebSocket, session: WorkerSession, hello: Hello, public: bytes, name: str
-    ) -> None:
-        outcome = await self._join(session, hello, public, name)
+    async def _session(self, met: _Met) -> None:
+        session, hello = met.session, met.hello
+        outcome = await self._join(met)
         deliver = asyncio.create_task(session.deliver())
         try:
             if isinstance(outcome, Refusal):
                 level = logging.INFO if outcome.code == "try_later" else logging.WARNING
-                log.log(level, "machine %s was refused (token %s): %s", machine_id_of(public), name, outcome.message)
+                log.log(
+                    level,
+                    "machine %s was refused (token %s): %s",
+                    machine_id_of(met.public),
+                    met.token,
+                    outcome.message,
+                )
                 session.send(outcome)
                 session.close()
                 await deliver
@@ -177,8 +199,8 @@ class Enrollment:
         finally:
             deliver.cancel()
 
-    async def _join(self, session: WorkerSession, hello: Hello, public: bytes, name: str) -> _Joined | Refusal:
-        core = self._core
+    async def _join(self, met: _Met) -> _Joined | Refusal:
+        core, session, hello, public, name = self._core, met.session, met.hello, met.public, met.token
         machine_id = machine_id_of(public)
         password = secrets.token_hex(32)
 
@@ -187,8 +209,11 @@ class Enrollment:
             token = tokens.find(tx, name)
             bound = tokens.bindings(tx, name)
             elsewhere = tokens.elsewhere(tx, machine_id, name)
-            decision = admission.decide(token, bound, machine_id, public, now, elsewhere=elsewhere)
+            decision = admission.decide(
+                token, bound, machine_id, public, now, elsewhere=elsewhere, superseded=met.superseded
+            )
             if isinstance(decision, admission.Refuse):
+                tokens.note_refused(tx, name, machine_id, decision.code, hello.host, session.address, now)
                 return Refusal(decision.code, decision.message)
             if hello.protocol != messages.PROTOCOL:
                 return Refusal("protocol", _other_protocol(hello.protocol))
@@ -196,7 +221,8 @@ class Enrollment:
                 return Refusal("try_later", "the orchestrator has no connection to Redis")
             known = core.members.get(machine_id)
             if known is not None and hello.epoch < known.epoch:
-                # Before anything is written: the worker that is there keeps its place.
+                # Before anything else is written: the worker that is there keeps its place.
+                tokens.note_refused(tx, name, machine_id, "already_bound", hello.host, session.address, now)
                 return Refusal(
                     "already_bound",
                     f"machine {machine_id} has joined from a newer start; its cache directory may have been copied",

@@ -13,12 +13,18 @@ from datetime import datetime
 
 from swamp.clock import from_iso, iso
 from swamp.errors import Invalid, NotAllowed
-from swamp.tokens.token import Machine, Token, is_live, unknown
+from swamp.tokens.token import Machine, RefusedJoin, Token, is_live, unknown
 
-_COLUMNS_OF_TOKENS = "name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments"
-_COLUMNS_OF_MACHINES = (
-    "id, public_key, token, worker, bound_at, epoch, sequence, redis_password_hash, platform, slots, last_seen_at"
+_COLUMNS_OF_TOKENS = (
+    "name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments, rotated_at, key_generation"
 )
+_COLUMNS_OF_MACHINES = (
+    "id, public_key, token, worker, bound_at, epoch, sequence, redis_password_hash, platform, slots, last_seen_at,"
+    " revoked_at, grace"
+)
+
+#: Refused machines that are remembered of one token: who knows its secret could show any number of keys.
+MOST_REFUSED = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Sighting:
 
 def add(tx: sqlite3.Connection, token: Token, now: datetime) -> bool:
     """Store a new token; True if it took the place of an expired or revoked one, whose machines are then forgotten.
+    They know the key of the target, so the new one has another.
 
     Raises `Invalid` (code `token_exists`) if a live token has the name.
     """
@@ -44,8 +51,9 @@ def add(tx: sqlite3.Connection, token: Token, now: datetime) -> bool:
             code="token_exists",
         )
     tx.execute("DELETE FROM machines WHERE token = ?", (token.name,))
+    tx.execute("DELETE FROM refused_joins WHERE token = ?", (token.name,))
     tx.execute(
-        f"INSERT OR REPLACE INTO tokens ({_COLUMNS_OF_TOKENS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+        f"INSERT OR REPLACE INTO tokens ({_COLUMNS_OF_TOKENS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
         (
             token.name,
             token.vault,
@@ -54,9 +62,28 @@ def add(tx: sqlite3.Connection, token: Token, now: datetime) -> bool:
             iso(token.expires_at),
             iso(token.revoked_at) if token.revoked_at else None,
             token.max_enrollments,
+            iso(token.rotated_at) if token.rotated_at else None,
+            token.key_generation if old is None else old.key_generation + 1,
         ),
     )
     return old is not None
+
+
+def rotate(tx: sqlite3.Connection, name: str, expires_at: datetime, now: datetime) -> Token:
+    """Note that the token has a new secret and ends at `expires_at`; its machines stay. Also for one that has expired.
+
+    Raises `NotFound`, and `Invalid` (code `revoked`) for a revoked one: that was meant to end it.
+    """
+    token = get(tx, name)
+    if token.revoked_at is not None:
+        raise Invalid(
+            f"token '{name}' was revoked at {iso(token.revoked_at)}",
+            hint=f"make a new one of that name, whose machines have to join anew: swamp worker token create {name}"
+            " --duration 1h",
+            code="revoked",
+        )
+    tx.execute("UPDATE tokens SET expires_at = ?, rotated_at = ? WHERE name = ?", (iso(expires_at), iso(now), name))
+    return get(tx, name)
 
 
 def find(tx: sqlite3.Connection, name: str) -> Token | None:
@@ -137,6 +164,32 @@ def set_redis_password(tx: sqlite3.Connection, machine_id: str, password_hash: s
     tx.execute("UPDATE machines SET redis_password_hash = ? WHERE id = ?", (password_hash, machine_id))
 
 
+def note_refused(
+    tx: sqlite3.Connection, token_name: str, machine_id: str, code: str, host: str, address: str, now: datetime
+) -> None:
+    """Remember that a machine that knew the token's secret was refused."""
+    tx.execute(
+        "INSERT INTO refused_joins (token, machine, code, at, times, host, address) VALUES (?, ?, ?, ?, 1, ?, ?)"
+        " ON CONFLICT DO UPDATE SET at = excluded.at, times = times + 1, host = excluded.host,"
+        " address = excluded.address",
+        (token_name, machine_id, code, iso(now), host[:200], address),
+    )
+    tx.execute(
+        "DELETE FROM refused_joins WHERE token = ? AND (machine, code) NOT IN"
+        " (SELECT machine, code FROM refused_joins WHERE token = ? ORDER BY at DESC, machine LIMIT ?)",
+        (token_name, token_name, MOST_REFUSED),
+    )
+
+
+def refused_joins(tx: sqlite3.Connection, token_name: str) -> list[RefusedJoin]:
+    """The refused machines of a token, newest first."""
+    rows = tx.execute(
+        "SELECT machine, code, at, times, host, address FROM refused_joins WHERE token = ? ORDER BY at DESC, machine",
+        (token_name,),
+    )
+    return [RefusedJoin(machine, code, from_iso(at), *rest) for machine, code, at, *rest in rows]
+
+
 def advance(tx: sqlite3.Connection, machine_id: str, epoch: int, sequence: int) -> bool:
     """Note that the machine's message (epoch, sequence) is applied, in the transaction that holds its effects.
 
@@ -157,8 +210,8 @@ def note_sightings(tx: sqlite3.Connection, sightings: Iterable[Sighting]) -> Non
     )
 
 
-def _token(row: tuple[str, str, str, str, str, str | None, int | None]) -> Token:
-    name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments = row
+def _token(row: tuple[str, str, str, str, str, str | None, int | None, str | None, int]) -> Token:
+    name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments, rotated_at, key_generation = row
     return Token(
         name=name,
         vault=vault,
@@ -167,11 +220,18 @@ def _token(row: tuple[str, str, str, str, str, str | None, int | None]) -> Token
         expires_at=from_iso(expires_at),
         revoked_at=from_iso(revoked_at) if revoked_at else None,
         max_enrollments=max_enrollments,
+        rotated_at=from_iso(rotated_at) if rotated_at else None,
+        key_generation=key_generation,
     )
 
 
-def _machine(row: tuple[str, bytes, str, str, str, int, int, str | None, str, int, str | None]) -> Machine:
-    id_, public_key, token, worker, bound_at, epoch, sequence, password_hash, platform, slots, last_seen_at = row
+def _machine(
+    row: tuple[str, bytes, str, str, str, int, int, str | None, str, int, str | None, str | None, float],
+) -> Machine:
+    (
+        id_, public_key, token, worker, bound_at, epoch, sequence, password_hash, platform, slots, last_seen_at,
+        revoked_at, grace,
+    ) = row  # fmt: skip
     return Machine(
         id=id_,
         public_key=public_key,
@@ -184,4 +244,6 @@ def _machine(row: tuple[str, bytes, str, str, str, int, int, str | None, str, in
         platform=platform,
         slots=slots,
         last_seen_at=from_iso(last_seen_at) if last_seen_at else None,
+        revoked_at=from_iso(revoked_at) if revoked_at else None,
+        grace=grace,
     )

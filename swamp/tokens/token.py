@@ -36,6 +36,8 @@ class Token:
     expires_at: datetime
     revoked_at: datetime | None = None
     max_enrollments: int | None = 1  #: how many machines may join; None: any number
+    rotated_at: datetime | None = None  #: when it last got a new secret
+    key_generation: int = 1  #: which key of its target is in use; a new one when a machine was put out
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,20 @@ class Machine:
     platform: str = ""  #: for example linux/x86_64
     slots: int = 0
     last_seen_at: datetime | None = None
+    revoked_at: datetime | None = None  #: put out alone, while its token goes on
+    grace: float = 0.0  #: seconds that its steps get when its time is over
+
+
+@dataclass(frozen=True)
+class RefusedJoin:
+    """A machine that knew the token's secret and was refused all the same: perhaps somebody else's."""
+
+    machine: str
+    code: str
+    at: datetime  #: the last time
+    times: int
+    host: str  #: as the machine says
+    address: str
 
 
 def mint(
@@ -78,6 +94,12 @@ def mint(
 def vault_key(name: str) -> str:
     """The key under which a vault keeps the token's text."""
     return f"worker-token-{name}"
+
+
+def superseded_key(name: str) -> str:
+    """The key under which a vault keeps the texts that the token had before, newest first, one a line. (No token's name
+    holds a dot.)"""
+    return f"{vault_key(name)}.superseded"
 
 
 def parse(text: str) -> tuple[str, bytes]:
@@ -106,7 +128,9 @@ def state(token: Token, *, bound: bool, now: datetime) -> str:
     return BOUND if bound else UNUSED
 
 
-def document(token: Token, machines: Sequence[Machine], now: datetime) -> dict[str, object]:
+def document(
+    token: Token, machines: Sequence[Machine], now: datetime, refused: Sequence[RefusedJoin] = ()
+) -> dict[str, object]:
     """The token as `--json` shows it: everything that is known, never the secret."""
     return {
         "name": token.name,
@@ -114,9 +138,27 @@ def document(token: Token, machines: Sequence[Machine], now: datetime) -> dict[s
         "createdAt": iso(token.created_at),
         "expiresAt": iso(token.expires_at),
         "revokedAt": iso(token.revoked_at) if token.revoked_at else None,
+        "rotatedAt": iso(token.rotated_at) if token.rotated_at else None,
         "maxEnrollments": token.max_enrollments,
         "bindings": [
-            {"machine": machine.id, "worker": machine.worker, "boundAt": iso(machine.bound_at)} for machine in machines
+            {
+                "machine": machine.id,
+                "worker": machine.worker,
+                "boundAt": iso(machine.bound_at),
+                "revokedAt": iso(machine.revoked_at) if machine.revoked_at else None,
+            }
+            for machine in machines
+        ],
+        "refused": [
+            {
+                "machine": attempt.machine,
+                "code": attempt.code,
+                "lastAt": iso(attempt.at),
+                "times": attempt.times,
+                "host": attempt.host,
+                "address": attempt.address,
+            }
+            for attempt in refused
         ],
         "vault": token.vault,
         "vaultKey": token.vault_key,

@@ -476,7 +476,8 @@ class Welcome:
 class Refusal:
     """The orchestrator's answer to a machine that may not, or may not any more.
 
-    `code`: `unknown_token`, `revoked`, `expired`, `already_bound`, `protocol` end the worker; `try_later` does not.
+    `code`: `unknown_token`, `revoked`, `expired`, `superseded`, `already_bound`, `protocol` end the worker;
+    `try_later` does not.
     """
 
     code: str

@@ -61,13 +61,37 @@ def test_every_state_is_told_and_the_machine_named(store, capsys):
     ]
 
 
-def test_a_fleet_is_shown_by_its_first_machine_and_the_number_of_others(store, capsys):
+@pytest.mark.parametrize(("allowed", "shown"), [(5, "3/5"), (None, "3/unlimited")])
+def test_a_fleet_is_shown_by_how_many_of_how_many_machines_are_bound(store, capsys, allowed, shown):
     with store.write() as tx:
-        tokens.add(tx, token("fleet", max_enrollments=None), LONG_AGO)
+        tokens.add(tx, token("fleet", max_enrollments=allowed), LONG_AGO)
         for n in range(3):
             tokens.bind(tx, f"m{n}", bytes(32), "fleet", f"fleet-m{n}", LONG_AGO + n * DAY)
     run(["worker", "token", "list"])
-    assert capsys.readouterr().out.splitlines()[1].endswith("  m0 +2")
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"  {shown}")
+
+
+def test_who_was_refused_is_shown_to_the_owner(store, capsys):
+    with store.write() as tx:
+        tokens.add(tx, token("build-node"), LONG_AGO)
+        for at in (LONG_AGO, LONG_AGO + DAY):
+            tokens.note_refused(tx, "build-node", "m2", "already_bound", "their-host", "192.0.2.7", at)
+    run(["worker", "token", "list"])
+    assert capsys.readouterr().err == (
+        "Refused: machine m2 with token build-node (already_bound, 2 times, last at 2020-01-02T00:00:00.000Z"
+        " from 192.0.2.7)\n"
+    )
+    run(["worker", "token", "list", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["refused"] == [
+        {
+            "machine": "m2",
+            "code": "already_bound",
+            "lastAt": "2020-01-02T00:00:00.000Z",
+            "times": 2,
+            "host": "their-host",
+            "address": "192.0.2.7",
+        }
+    ]
 
 
 def test_json_has_everything_but_the_secret(store, capsys):
@@ -82,8 +106,12 @@ def test_json_has_everything_but_the_secret(store, capsys):
             "createdAt": "2020-01-01T00:00:00.000Z",
             "expiresAt": "2096-06-15T11:34:58.961Z",
             "revokedAt": None,
+            "rotatedAt": None,
             "maxEnrollments": 1,
-            "bindings": [{"machine": "m1", "worker": "build-node", "boundAt": "2020-01-01T00:00:00.000Z"}],
+            "bindings": [
+                {"machine": "m1", "worker": "build-node", "boundAt": "2020-01-01T00:00:00.000Z", "revokedAt": None}
+            ],
+            "refused": [],
             "vault": "sandbox-vault",
             "vaultKey": "worker-token-build-node",
         }

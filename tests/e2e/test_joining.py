@@ -82,6 +82,11 @@ def test_a_second_machine_with_the_same_token_is_refused_and_the_first_one_stays
     assert second.wait_for_end() == NOT_ALLOWED
     assert f"token 'node' is already bound to machine {bound[0][0]}" in second.output
     orchestrator.wait_for_line("already bound")
+    (attempt,) = stage.json("worker", "token", "list")[0]["refused"]
+    assert (attempt["code"], attempt["times"]) == ("already_bound", 1)
+    assert attempt["machine"] not in bound[0]
+    shown = stage.swamp("worker", "token", "list")
+    assert f"Refused: machine {attempt['machine']} with token node (already_bound, 1 times" in shown.stderr
 
     assert first.running
     assert stage.workers() == {"node": "idle"}
@@ -206,7 +211,40 @@ def test_a_token_made_anew_puts_the_old_machine_out_and_lets_a_new_one_in(stage:
 
     late = stage.connect(old, "another")
     assert late.wait_for_end() == NOT_ALLOWED
+    assert "token 'node' has had another secret since" in late.output
     assert stage.workers() == {"node": "idle"}
+
+
+def test_a_joined_worker_that_comes_back_with_a_replaced_secret_is_told_so(stage: Stage):
+    """By the orchestrator that it knows, inside the handshake: anybody else's word it would not take for an end."""
+    old = stage.token()
+    stage.serve()
+    assert stage.worker(old).stop() == 0
+
+    rotated = str(stage.json("worker", "token", "rotate", "node")["token"])
+    late = stage.connect(old)
+    assert late.wait_for_end() == NOT_ALLOWED
+    assert "token 'node' has had another secret since" in late.output
+    assert "swamp worker token rotate" in late.output
+
+    stage.worker(rotated)
+    assert len(stage.rows("SELECT id FROM machines")) == 1, "the same machine"
+
+
+def test_a_connected_worker_lives_through_a_rotation_and_reads_the_new_secret_when_it_needs_it(stage: Stage):
+    file = stage.scratch / "token"
+    file.write_text(stage.token("node", "1h"))
+    orchestrator = stage.serve()
+    worker = stage.start("worker", "connect", stage.url, "--token-file", file, "--cache-dir", stage.scratch / "cache")
+    worker.wait_for_line("enrolled as node and waiting for work")
+
+    assert stage.swamp("worker", "token", "rotate", "node", "--duration", "7d", "--output-file", file).code == 0
+    stage.task("hello", "echo hello")
+    stage.run("hello")
+    orchestrator.stop()
+    stage.serve()
+    worker.wait_for_line("joined again as node")
+    stage.run("hello")
 
 
 def test_when_a_token_expires_its_worker_is_put_out(stage: Stage):

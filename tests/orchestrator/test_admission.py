@@ -62,6 +62,14 @@ def test_an_expired_token_is_refused_even_for_its_own_machine():
     assert refusal(token(over=True), [bound()], FIRST, KEY, NOW) == "expired"
 
 
+def test_an_old_secret_lets_nobody_in_not_even_a_bound_machine():
+    assert refusal(token(), [bound()], FIRST, KEY, NOW, superseded=True) == "superseded"
+
+
+def test_an_old_secret_of_a_token_that_is_over_is_told_so():
+    assert refusal(token(revoked=True), [bound()], FIRST, KEY, NOW, superseded=True) == "revoked"
+
+
 def test_a_token_both_revoked_and_expired_is_called_revoked():
     assert refusal(token(revoked=True, over=True), [], FIRST, KEY, NOW) == "revoked"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_the_name_of_a_token_that_is_over_may_be_used_again_without_its_machines
     with store.write() as tx:
         assert tokens.add(tx, token(now=again), again) is True
     with store.read() as tx:
-        assert tokens.find(tx, "build-node") == token(now=again)
+        assert tokens.find(tx, "build-node") == replace(token(now=again), key_generation=2)
         assert tokens.bindings(tx, "build-node") == []
         assert [machine.id for machine in tokens.bindings(tx, "other")] == ["m2"]
 
@@ -106,6 +107,36 @@ def test_a_token_is_revoked_once_and_keeps_the_first_time(store):
         assert tokens.revoke(tx, "build-node", NOW) is True
         assert tokens.revoke(tx, "build-node", NOW + HOUR) is False
         assert tokens.get(tx, "build-node").revoked_at == NOW
+
+
+@pytest.mark.parametrize("passed", [timedelta(minutes=1), 2 * HOUR], ids=["live", "expired"])
+def test_a_rotated_token_ends_later_and_keeps_its_machines(store, passed):
+    now = NOW + passed
+    with store.write() as tx:
+        tokens.add(tx, token(), NOW)
+        tokens.bind(tx, "m1", KEY, "build-node", "build-node", NOW)
+        rotated = tokens.rotate(tx, "build-node", now + HOUR, now)
+        assert rotated == replace(token(), expires_at=now + HOUR, rotated_at=now)
+        assert [machine.id for machine in tokens.bindings(tx, "build-node")] == ["m1"]
+
+
+def test_a_revoked_token_is_not_rotated(store):
+    with store.write() as tx:
+        tokens.add(tx, token(), NOW)
+        tokens.revoke(tx, "build-node", NOW)
+    with pytest.raises(Invalid) as refused, store.write() as tx:
+        tokens.rotate(tx, "build-node", NOW + HOUR, NOW)
+    assert "swamp worker token create build-node" in (refused.value.hint or "")
+
+
+def test_of_refused_machines_the_last_few_are_remembered(store):
+    with store.write() as tx:
+        tokens.add(tx, token(), NOW)
+        for n in range(tokens.MOST_REFUSED + 5):
+            tokens.note_refused(tx, "build-node", f"m{n}", "already_bound", "h", "a", NOW + timedelta(seconds=n))
+        remembered = tokens.refused_joins(tx, "build-node")
+    assert len(remembered) == tokens.MOST_REFUSED
+    assert remembered[0].machine == f"m{tokens.MOST_REFUSED + 4}"
 
 
 def test_revoking_keeps_the_machines_on_record(store):

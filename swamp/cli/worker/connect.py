@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import click
 
 from swamp.cli.context import Context, examples, options_with
-from swamp.errors import Invalid, NotAllowed, NotFound, Usage
+from swamp.errors import Invalid, NotAllowed, NotFound, SwampError, Usage
 
 _TOKEN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 MOST_SLOTS = 1024
@@ -30,7 +31,7 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     "--token-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A file that holds the token; - reads it from stdin.",
+    help="A file that holds the token, read again before every attempt to join; - reads it from stdin.",
 )
 @click.option(
     "--cache-dir",
@@ -73,7 +74,7 @@ def command(
     from workers.session import session_url
 
     session_url(url)
-    name, secret = _token(ctx, token, token_file)
+    credentials = _token(ctx, token, token_file)
     slots = _slots(concurrency)
 
     import signal
@@ -97,7 +98,8 @@ def command(
             hint="choose a directory that this user may write, with --cache-dir",
         ) from error
     with closing(mine) as identity:
-        options = WorkerOptions(url, name, secret, slots, grace)
+        again = _read_again(ctx, token_file, credentials, log.warning)
+        options = WorkerOptions(url, again, slots, grace)
         worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
@@ -136,6 +138,27 @@ def _token(ctx: Context, token: str | None, token_file: Path | None) -> tuple[st
             code="bad_token",
         )
     return match[1], bytes.fromhex(match[2])
+
+
+def _read_again(
+    ctx: Context, token_file: Path | None, first: tuple[str, bytes], warn: Callable[[str], None]
+) -> Callable[[], tuple[str, bytes]]:
+    """What the token file holds whenever it is asked; what it held before, while it cannot be read."""
+    if token_file is None or str(token_file) == "-":
+        return lambda: first
+    last, told = first, ""
+
+    def read() -> tuple[str, bytes]:
+        nonlocal last, told
+        try:
+            last, told = _token(ctx, None, token_file), ""
+        except SwampError as error:
+            if error.message != told:
+                told = error.message
+                warn(f"{told}; going on with the token that was there before")
+        return last
+
+    return read
 
 
 def _slots(concurrency: str) -> int:

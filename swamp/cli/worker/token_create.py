@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import secrets as random
 from contextlib import closing
+from pathlib import Path
 
 import click
 
@@ -13,9 +14,10 @@ from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.names import check_target
 from swamp.orchestrator import client
+from swamp.tokens import secrets
 from swamp.tokens import store as tokens
-from swamp.tokens.token import SECRET_BYTES, document, mint, parse_max_enrollments
-from swamp.vaults.catalog import the_only_vault
+from swamp.tokens.token import SECRET_BYTES, Token, document, mint, parse_max_enrollments
+from swamp.vaults.catalog import open_vault, the_only_vault
 
 
 @click.command(
@@ -44,8 +46,16 @@ from swamp.vaults.catalog import the_only_vault
     metavar="N|unlimited",
     help="How many machines may join with it.",
 )
+@click.option(
+    "--output-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the token into FILE (0600) instead of showing it.",
+)
 @swamp_options
-def command(ctx: Context, name: str, duration: str, vault: str | None, max_enrollments: str) -> None:
+def command(
+    ctx: Context, name: str, duration: str, vault: str | None, max_enrollments: str, output_file: Path | None
+) -> None:
     """Mint an enrollment token called NAME.
 
     The machines that join with it serve the steps whose target is NAME. The token is shown once; the vault keeps it
@@ -57,35 +67,64 @@ def command(ctx: Context, name: str, duration: str, vault: str | None, max_enrol
     allowed = parse_max_enrollments(max_enrollments)
     keeper = the_only_vault(ctx.repo, vault)
     now = ctx.now()
-    token, text = mint(name, keeper.name, lifetime, now, secrets.token_bytes(SECRET_BYTES), allowed)
+    token, text = mint(name, keeper.name, lifetime, now, random.token_bytes(SECRET_BYTES), allowed)
 
     with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=True)) as store, store.write() as tx:
+        before = tokens.find(tx, name)
         replaced = tokens.add(tx, token, now)
         # After the name was found free, or a live token would lose its secret; before the commit, or a crash here
         # would leave a token that nobody can use and whose name is taken.
-        keeper.put(token.vault_key, text)
+        secrets.keep(keeper, token, text, before=text_of(ctx, before))
+        if output_file is not None:
+            secrets.write_file(output_file, text)
 
     # Shown before anything else can fail: it will not be shown again.
     if ctx.json:
-        ctx.document({**document(token, [], now), "token": text})
+        ctx.document({**document(token, [], now), **told_as_json(text, output_file)})
     else:
         ctx.out(f"Token: {name}")
         ctx.out(f"Expires: {iso(token.expires_at)}")
         if allowed != 1:
             ctx.out(f"Max enrollments: {'unlimited' if allowed is None else allowed}")
         ctx.out(f"Vault: {token.vault} (key {token.vault_key})")
-        ctx.out(f"\n  {text}\n")
-        ctx.out("This token is shown once and will not be displayed again — store it now.")
+        tell(ctx, text, output_file)
 
     if replaced:
-        _tell_orchestrator(ctx, name)
+        # A worker that is still connected with the old token of that name has to go.
+        tell_orchestrator(ctx, name, "made anew")
 
 
-def _tell_orchestrator(ctx: Context, name: str) -> None:
-    """A worker that is still connected with the old token of that name has to go. The new token is valid regardless."""
+# ---------------------------------------------------------------------- also of `swamp worker token rotate`
+
+
+def text_of(ctx: Context, token: Token | None) -> str | None:
+    """What the vault has as the token's text; None where it cannot be read any more."""
+    if token is None:
+        return None
+    try:
+        return open_vault(ctx.repo, token.vault).get(token.vault_key)
+    except SwampError:
+        return None
+
+
+def tell(ctx: Context, text: str, output_file: Path | None) -> None:
+    """Show the token once, or say where it was written."""
+    if output_file is None:
+        ctx.out(f"\n  {text}\n")
+        ctx.out("This token is shown once and will not be displayed again — store it now.")
+    else:
+        ctx.out(f"Written to: {output_file}")
+
+
+def told_as_json(text: str, output_file: Path | None) -> dict[str, str]:
+    return {"token": text} if output_file is None else {"tokenFile": str(output_file)}
+
+
+def tell_orchestrator(ctx: Context, name: str, happened: str) -> None:
+    """The token on disk is valid whether or not a running orchestrator can be told of it."""
     try:
         orchestrator = client.find(ctx.repo)
         if orchestrator is not None:
             orchestrator.token_changed(name)
     except SwampError as error:
-        ctx.say(f"Warning: the orchestrator does not know yet that token '{name}' was made anew: {error.message}")
+        ctx.say(f"Warning: the orchestrator does not know yet that token '{name}' was {happened}: {error.message}")

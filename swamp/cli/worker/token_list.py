@@ -12,7 +12,7 @@ from swamp.clock import iso
 from swamp.data.store import Store
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Machine, Token, document, state
+from swamp.tokens.token import Machine, RefusedJoin, Token, document, state
 
 
 @click.command("list", epilog=examples("swamp worker token list", "swamp worker token list --json"))
@@ -22,29 +22,42 @@ def command(ctx: Context) -> None:
     found = _tokens(ctx.repo)
     now = ctx.now()
     if ctx.json:
-        ctx.document([document(token, machines, now) for token, machines in found])
+        ctx.document([document(token, machines, now, refused) for token, machines, refused in found])
     elif found:
         ctx.table(
             ("NAME", "STATE", "EXPIRES", "BOUND MACHINE"),
             [
-                (token.name, state(token, bound=bool(machines), now=now), iso(token.expires_at), _bound(machines))
-                for token, machines in found
+                (
+                    token.name,
+                    state(token, bound=bool(machines), now=now),
+                    iso(token.expires_at),
+                    _bound(token, machines),
+                )
+                for token, machines, _ in found
             ],
         )
+        for token, _, refused in found:
+            for attempt in refused:
+                ctx.say(
+                    f"Refused: machine {attempt.machine} with token {token.name} ({attempt.code},"
+                    f" {attempt.times} times, last at {iso(attempt.at)} from {attempt.address or 'nowhere'})"
+                )
     else:
         ctx.say("No enrollment tokens. Mint one with: swamp worker token create <name> --duration 1h")
 
 
-def _tokens(repo: Repo) -> list[tuple[Token, list[Machine]]]:
+def _tokens(repo: Repo) -> list[tuple[Token, list[Machine], list[RefusedJoin]]]:
     if not repo.database.exists():
         return []
     with closing(Store.open(repo.database, repo.blobs, create=False)) as store, store.read() as tx:
-        return [(token, tokens.bindings(tx, token.name)) for token in tokens.tokens(tx)]
+        return [
+            (token, tokens.bindings(tx, token.name), tokens.refused_joins(tx, token.name))
+            for token in tokens.tokens(tx)
+        ]
 
 
-def _bound(machines: Sequence[Machine]) -> str:
-    """One machine is enough to recognise; a fleet would make a line that nobody can read. `--json` has them all."""
-    if not machines:
-        return "-"
-    more = len(machines) - 1
-    return machines[0].id + (f" +{more}" if more else "")
+def _bound(token: Token, machines: Sequence[Machine]) -> str:
+    """The machine of a token for one; of a fleet how many of how many (`--json` names them)."""
+    if token.max_enrollments != 1:
+        return f"{len(machines)}/{token.max_enrollments or 'unlimited'}"
+    return machines[0].id if machines else "-"
