@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import redis
@@ -52,7 +53,12 @@ class Link:
     """`tell` hears `Claimed`, `Said` and `Broken`, from the link's threads."""
 
     def __init__(
-        self, machine: str, welcome: Welcome, down: Box, tell: Callable[[Claimed | Said | Broken], None]
+        self,
+        machine: str,
+        welcome: Welcome,
+        down: Box,
+        tell: Callable[[Claimed | Said | Broken], None],
+        ca_certificate: Path | None = None,
     ) -> None:
         """Raises `redis.RedisError` when Redis cannot be reached."""
         self._machine = machine
@@ -70,6 +76,7 @@ class Link:
                     welcome.redis_url,
                     username=welcome.redis_user,
                     password=welcome.redis_password,
+                    ca_certificate=ca_certificate,
                     blocking=blocking,
                 )
                 self._clients.append(client)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from swamp.addresses import bracketed, is_loopback
 from swamp.errors import Invalid
+from swamp.tls import client_context
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Opening, Refusal, SessionMessage, Welcome
@@ -120,23 +123,30 @@ def session_url(url: str) -> str:
             else "an address holds no user or password",
             hint="write for example ws://localhost:9090, as `swamp serve` shows it",
         )
-    host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
     path = messages.SESSION_PATH if split.path in ("", "/") else split.path
-    return urlunsplit((split.scheme, f"{host}:{port or 9090}", path, "", ""))
+    return urlunsplit((split.scheme, f"{bracketed(split.hostname)}:{port or 9090}", path, "", ""))
 
 
-def join(url: str, token: str, secret: bytes, identity: Identity, hello: Callable[[], Hello]) -> Session:
+def join(
+    url: str,
+    token: str,
+    secret: bytes,
+    identity: Identity,
+    hello: Callable[[], Hello],
+    ca_certificate: Path | None = None,
+) -> Session:
     """Shake hands and be welcomed. Raises `NotReached`, or `TurnedAway` with a refusal that can be believed: any before
     the first join, afterwards only one said by the pinned orchestrator inside the handshake."""
     try:
         websocket = connect(
             session_url(url),
+            ssl=client_context(ca_certificate) if urlsplit(url).scheme == "wss" else None,
             open_timeout=CONNECT_SECONDS,
             close_timeout=2,
             compression=None,
             max_size=None,
             user_agent_header=None,
-            proxy=None if (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1") else True,
+            proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
         )
     except (OSError, TimeoutError, WebSocketException, InvalidURI) as error:
         raise NotReached(str(error) or type(error).__name__) from error

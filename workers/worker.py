@@ -89,6 +89,7 @@ class WorkerOptions:
     token: Callable[[], tuple[str, bytes]]  #: the token's name and secret, asked for before every attempt to join
     slots: int
     grace: float  #: seconds that running steps get after the first request to stop
+    ca_certificate: Path | None = None  #: whom to believe over TLS; None: the system's
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,7 +527,8 @@ class Worker:
         while True:
             name, secret = self._options.token()
             try:
-                session = join(self._options.url, name, secret, self._identity, self._hello)
+                options = self._options
+                session = join(options.url, name, secret, self._identity, self._hello, options.ca_certificate)
             except TurnedAway as refused:
                 if self._options.token() != (name, secret):
                     continue  # it was replaced meanwhile
@@ -589,7 +591,9 @@ class Worker:
         self._up, self._results = Box(keys.up), Box(keys.results)
         self._target_box = Box(welcome.target_key)
         try:
-            self._link = Link(self._identity.machine_id, welcome, Box(keys.down), self._inbox.put)
+            self._link = Link(
+                self._identity.machine_id, welcome, Box(keys.down), self._inbox.put, self._options.ca_certificate
+            )
         except redis.RedisError as error:
             self._drop_link(f"Redis: {error}")
             return

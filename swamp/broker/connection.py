@@ -51,14 +51,17 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     unix_socket: Path | None = None,
+    ca_certificate: Path | None = None,
     blocking: bool = False,
 ) -> redis.Redis:
     """A client that owns one connection, opened now; after an error the next command opens it anew.
 
     `url` is `redis://`, `rediss://` or `unix://`; what it says about user and password is used unless `username` or
-    `password` is given. With `unix_socket` the URL is not looked at. Take `blocking=True` for a connection that waits
-    in `BLMOVE` or `XREAD BLOCK` (at most `LONGEST_BLOCK` seconds): any other answer must come within 5 s. A command is
-    never repeated on its own, because only the caller knows whether doing it twice is harmless.
+    `password` is given. With `unix_socket` the URL is not looked at. With `rediss://` the server's certificate has to
+    bear the host's name, signed by a CA in `ca_certificate` (PEM) or by one of the system's. Take `blocking=True` for a
+    connection that waits in `BLMOVE` or `XREAD BLOCK` (at most `LONGEST_BLOCK` seconds): any other answer must come
+    within 5 s. A command is never repeated on its own, because only the caller knows whether doing it twice is
+    harmless.
 
     A pipeline of this client uses a second connection of its own, with the same settings.
 
@@ -86,6 +89,10 @@ def connect(
             # redis-py lets the URL win over arguments.
             split = split._replace(netloc=split.netloc.rpartition("@")[2])
             settings.update(username=username, password=password)
+        if split.scheme == "rediss":
+            settings.update(ssl_check_hostname=True)  # before 6.0 it was off unless said
+            if ca_certificate is not None:
+                settings.update(ssl_ca_certs=str(ca_certificate))
         client: redis.Redis = redis.Redis.from_url(urlunsplit(split) if split.netloc else url, **settings)
     except (ValueError, TypeError) as error:
         raise Invalid(
@@ -94,10 +101,12 @@ def connect(
     return client
 
 
-def reach(url: str, *, username: str | None = None, password: str | None = None) -> redis.Redis:
+def reach(
+    url: str, *, username: str | None = None, password: str | None = None, ca_certificate: Path | None = None
+) -> redis.Redis:
     """`connect` for a person who waits at the terminal: raises `Unreachable`, saying which server and why."""
     try:
-        client = connect(url, username=username, password=password)
+        client = connect(url, username=username, password=password, ca_certificate=ca_certificate)
         client.ping()
     except redis.AuthenticationError as error:
         raise Unreachable(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from swamp.cli.context import Context, examples, options_with
+from swamp.errors import Usage
 
 
 @click.command(
@@ -12,6 +15,7 @@ from swamp.cli.context import Context, examples, options_with
     epilog=examples(
         "swamp serve",
         "swamp serve --port 9191",
+        "swamp serve --host 0.0.0.0 --cert-file orchestrator.pem --key-file orchestrator.key",
         "SWAMP_REDIS_URL=redis://user:password@127.0.0.1:6379/0 swamp serve",
     ),
 )
@@ -38,18 +42,83 @@ from swamp.cli.context import Context, examples, options_with
     envvar="SWAMP_REDIS_URL",
     help="The Redis server to use (default: an embedded one, started and stopped with the orchestrator).",
 )
+@click.option(
+    "--worker-redis-url",
+    metavar="URL",
+    envvar="SWAMP_WORKER_REDIS_URL",
+    help="Where workers find the server of --redis-url, if the address differs for them.",
+)
+@click.option(
+    "--redis-ca-cert",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="SWAMP_REDIS_CA_CERT",
+    help="The CA that signed the certificate of a rediss:// server (default: the system's CAs).",
+)
+@click.option(
+    "--insecure-redis",
+    is_flag=True,
+    envvar="SWAMP_INSECURE_REDIS",
+    help="Use a Redis on another machine without TLS: its passwords can then be read on the network.",
+)
+@click.option(
+    "--cert-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="SWAMP_CERT_FILE",
+    help="Serve https and wss with this certificate (PEM, with its chain).",
+)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="SWAMP_KEY_FILE",
+    help="The certificate's key (PEM, not encrypted; default: in the file of the certificate).",
+)
+@click.option(
+    "--insecure-bind",
+    is_flag=True,
+    envvar="SWAMP_INSECURE_BIND",
+    help="Listen for other machines without TLS. Joining, steps and results stay sealed; names, sizes and times show.",
+)
 @options_with("Write the log as JSON, one object a line.")
-def command(ctx: Context, host: str, port: int, redis_url: str | None) -> None:
+def command(
+    ctx: Context,
+    host: str,
+    port: int,
+    redis_url: str | None,
+    worker_redis_url: str | None,
+    redis_ca_cert: Path | None,
+    insecure_redis: bool,
+    cert_file: Path | None,
+    key_file: Path | None,
+    insecure_bind: bool,
+) -> None:
     """Run the orchestrator of this repository.
 
     Workers join it, `swamp workflow run` hands it runs, and it keeps what the steps produced. It logs to stderr who
     joins and leaves and what becomes of every step. Ctrl-C stops it and everything it started; runs that are not
     finished go on when it is started again.
+
+    To be reached from other machines it needs a certificate, or --insecure-bind.
     """
+    if key_file is not None and cert_file is None:
+        raise Usage("--key-file needs --cert-file", hint="name the certificate that the key belongs to")
     repo = ctx.repo
 
     from swamp.orchestrator.serve import ServeOptions, serve
     from swamp.output.logs import log_to_stderr
 
     log_to_stderr(as_json=ctx.json)
-    serve(repo, ServeOptions(host, port, redis_url or None), ctx.environ)
+    options = ServeOptions(
+        host=host,
+        port=port,
+        redis_url=redis_url or None,
+        worker_redis_url=worker_redis_url or None,
+        redis_ca_certificate=redis_ca_cert,
+        insecure_redis=insecure_redis,
+        certificate=cert_file,
+        key=key_file,
+        insecure_bind=insecure_bind,
+    )
+    serve(repo, options, ctx.environ)

@@ -15,6 +15,7 @@ A refusal has a status from 400 on and the body {error, code, hint, exitCode}; i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from urllib.parse import quote, urlsplit
 
 from swamp.errors import Failed, Invalid, NotAllowed, SwampError, Unreachable
 from swamp.repo import Repo
+from swamp.tls import pinning_context
 from swamp.workflows.events import Event
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Client:
 
     url: str
     secret: str = field(repr=False)
+    certificate: str | None = None
+    """SHA-256 of the only certificate that is taken for the orchestrator's, with `https://`."""
 
     def run(self, body: Mapping[str, object]) -> Generator[Event, None, None]:
         """Start a run and follow it to its end.
@@ -160,16 +164,17 @@ class Client:
     def _request(
         self, method: str, path: str, body: Mapping[str, object] | None, timeout: float | None
     ) -> tuple[HTTPConnection, HTTPResponse]:
-        from http.client import HTTPConnection, HTTPException
+        from http.client import HTTPException
 
-        address = urlsplit(self.url)
-        connection = HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout)
+        connection = self._connection(timeout)
         headers = {"Authorization": f"Bearer {self.secret}"}
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             content = json.dumps(body).encode()
         try:
+            connection.connect()
+            self._check_certificate(connection)
             connection.request(method, path, content, headers)
             response = connection.getresponse()
             if response.status >= 400:
@@ -184,6 +189,26 @@ class Client:
                 raise self._gone("closed the connection") from error
             raise
         return connection, response
+
+    def _connection(self, timeout: float | None) -> HTTPConnection:
+        from http.client import HTTPConnection, HTTPSConnection
+
+        address = urlsplit(self.url)
+        host, port = address.hostname or "", address.port
+        if address.scheme == "http":
+            return HTTPConnection(host, port, timeout=timeout)
+        return HTTPSConnection(host, port, timeout=timeout, context=pinning_context())
+
+    def _check_certificate(self, connection: HTTPConnection) -> None:
+        """Before anything is said: the certificate is the one that the orchestrator wrote down, whatever its name is
+        and whoever signed it."""
+        shown = getattr(connection.sock, "getpeercert", lambda _binary: None)(True)
+        if shown is not None and hashlib.sha256(shown).hexdigest() != self.certificate:
+            raise NotAllowed(
+                f"what answers at {self.url} shows another certificate than this repository's orchestrator",
+                hint=_RESTART,
+                code="bad_certificate",
+            )
 
     def _refused(self, path: str, response: HTTPResponse) -> NoReturn:
         try:
@@ -234,7 +259,7 @@ def find(repo: Repo) -> Client | None:
         ) from error
     try:
         info = json.loads(content)
-        client = Client(_checked_url(str(info["url"])), str(info["secret"]))
+        client = Client(_checked_url(str(info["url"])), str(info["secret"]), info.get("certificate"))
         repo_id = str(info["repoId"])
     except (ValueError, TypeError, KeyError) as error:
         raise Invalid(
@@ -246,8 +271,8 @@ def find(repo: Repo) -> Client | None:
 
 def _checked_url(url: str) -> str:
     address = urlsplit(url)
-    if address.scheme != "http" or not address.hostname or address.port is None:
-        raise ValueError("not an http address with a port")
+    if address.scheme not in ("http", "https") or not address.hostname or address.port is None:
+        raise ValueError("not an address with a port")
     return url
 
 

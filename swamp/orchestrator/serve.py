@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import logging
@@ -14,11 +15,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import uvicorn
 
 from swamp import marker
+from swamp.addresses import bracketed
 from swamp.broker.acl import (
     MONITOR_USER,
     OPERATOR_USER,
@@ -37,9 +40,14 @@ from swamp.errors import Busy, Invalid, Unreachable
 from swamp.files import make_private_dir, write_atomically
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
+from swamp.orchestrator.exposure import check_binding, check_redis
 from swamp.orchestrator.keys import OrchestratorKeys, load_or_create_keys
 from swamp.orchestrator.transport import BellListener, RedisAddress, Transport
 from swamp.repo import Repo
+from swamp.tls import client_context, fingerprint, server_context
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("swamp.orchestrator")
 
@@ -51,26 +59,64 @@ FAREWELL = 1
 class ServeOptions:
     host: str
     port: int
-    redis_url: str | None  #: None: an embedded server
+    redis_url: str | None = None  #: None: an embedded server
+    worker_redis_url: str | None = None  #: None: workers use the same one
+    redis_ca_certificate: Path | None = None
+    insecure_redis: bool = False
+    certificate: Path | None = None  #: None: without TLS
+    key: Path | None = None  #: None: in the file of the certificate
+    insecure_bind: bool = False
 
 
 def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None:
     """Run the orchestrator until SIGINT or SIGTERM.
 
     Raises `Busy` where another one has the repository or the port, `Unreachable` where Redis does not answer,
-    `Invalid` for a server or an address that Swamp cannot use.
+    `Invalid` for a server or an address that Swamp cannot use, `NotAllowed` for what would leave the machine
+    unprotected.
     """
-    _check_host(options.host)
+    costs = [
+        check_binding(options.host, tls=options.certificate is not None, insecure=options.insecure_bind),
+        check_redis(options.redis_url, options.worker_redis_url, insecure=options.insecure_redis),
+    ]
+    tls = server_context(options.certificate, options.key) if options.certificate is not None else None
     with ExitStack() as stack:
         stack.enter_context(_only_one(repo))
+        for cost in filter(None, costs):
+            log.warning("%s", cost)
         listener = stack.enter_context(_listening(options.host, options.port))
         store = Store.open(repo.database, repo.blobs, create=True)
         stack.callback(store.close)
         keys = load_or_create_keys(repo, secrets.token_bytes)
-        server = RedisServer(repo, options.redis_url, keys, environ)
+        server = RedisServer(repo, options, keys, environ)
         stack.callback(server.stop)
         server.start()
-        asyncio.run(_serve(repo, store, keys, server, listener, environ))
+        door = Door(listener, tls, fingerprint(options.certificate) if options.certificate is not None else None)
+        asyncio.run(_serve(repo, store, keys, server, door, environ))
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the orchestrator listens."""
+
+    listener: socket.socket
+    tls: ssl.SSLContext | None
+    fingerprint: str | None  #: of the certificate, by which the repository's own commands know it
+
+    @property
+    def address(self) -> str:
+        host, port = self.listener.getsockname()[:2]
+        return f"{bracketed(host)}:{port}"
+
+    @property
+    def near_url(self) -> str:
+        """For commands on this machine."""
+        host, port = self.listener.getsockname()[:2]
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+        return f"{'https' if self.tls else 'http'}://{bracketed(near)}:{port}"
+
+    def announcement(self) -> dict[str, object]:
+        return {"url": self.near_url, **({"certificate": self.fingerprint} if self.fingerprint else {})}
 
 
 async def _serve(
@@ -78,7 +124,7 @@ async def _serve(
     store: Store,
     keys: OrchestratorKeys,
     server: RedisServer,
-    listener: socket.socket,
+    door: Door,
     environ: Mapping[str, str],
 ) -> None:
     secret = secrets.token_hex(32)
@@ -89,17 +135,18 @@ async def _serve(
     )
     bell = BellListener(server.address, core.ring)
     app = App(core, watchers, secret, repo_id)
-    host, port = listener.getsockname()[:2]
-    web = _WebServer(app.asgi)
+    web = _WebServer(app.asgi, door.tls)
     told = asyncio.Event()
     core.start()
     bell.start()
     with _heeding_signals(told, core.hurry):
         try:
-            async with web.running(listener):
-                url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
-                with _announced(repo, {"url": url, "secret": secret, "repoId": repo_id, **server.announcement()}):
-                    log.info("listening on ws://%s:%d (repository %s)", host, port, repo.root)
+            async with web.running(door.listener):
+                facts = {**door.announcement(), "secret": secret, "repoId": repo_id, **server.announcement()}
+                with _announced(repo, facts):
+                    log.info(
+                        "listening on %s://%s (repository %s)", "wss" if door.tls else "ws", door.address, repo.root
+                    )
                     log.info("Redis: %s", server.description())
                     await told.wait()
                     log.info("stopping")
@@ -116,16 +163,20 @@ async def _serve(
 class RedisServer:
     """The Redis that this orchestrator uses: one of its own, or the one it was given."""
 
-    def __init__(self, repo: Repo, url: str | None, keys: OrchestratorKeys, environ: Mapping[str, str]) -> None:
+    def __init__(self, repo: Repo, options: ServeOptions, keys: OrchestratorKeys, environ: Mapping[str, str]) -> None:
         self._repo = repo
-        self._url = url
+        self._url = options.redis_url
+        self._worker_url = options.worker_redis_url
+        self._ca_certificate = options.redis_ca_certificate
         self._keys = keys
         self._run_dir = runtime_directory(environ)
         self._embedded: EmbeddedRedis | None = None
 
     def start(self) -> None:
         if self._url is not None:
-            client = reach(self._url)
+            if self._ca_certificate is not None:
+                client_context(self._ca_certificate)  # says what is wrong with the file better than redis-py
+            client = reach(self._url, ca_certificate=self._ca_certificate)
             try:
                 check_server(client, self._url)
                 for user in self._tool_users():
@@ -155,12 +206,11 @@ class RedisServer:
             url = f"redis://127.0.0.1:{self._embedded.port}/0"
             return RedisAddress(url, url, ORCHESTRATOR_USER, self._keys.redis_orchestrator, self._embedded.socket_path)
         url = self._url or ""
-        split = urlsplit(url)
-        return RedisAddress(url, urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2])))
+        return RedisAddress(url, _without_credentials(self._worker_url or url), ca_certificate=self._ca_certificate)
 
     def announcement(self) -> dict[str, object]:
         """What `swamp redis url` needs; passwords are in the key file."""
-        return {"redisUrl": self.address().worker_url}
+        return {"redisUrl": _without_credentials(self.address().url)}
 
     def description(self) -> str:
         if self._embedded is not None:
@@ -174,16 +224,13 @@ class RedisServer:
         ]
 
 
+def _without_credentials(url: str) -> str:
+    """Options go too: among them may be a password, and they are the orchestrator's own."""
+    split = urlsplit(url)
+    return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
+
+
 # ---------------------------------------------------------------------- one of it, on one port
-
-
-def _check_host(host: str) -> None:
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        raise Invalid(
-            f"the orchestrator cannot listen on '{host}' yet: only on this machine",
-            hint="use --host 127.0.0.1",
-            code="host_not_loopback",
-        )
 
 
 @contextmanager
@@ -209,10 +256,22 @@ def _only_one(repo: Repo) -> Iterator[None]:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        found = {entry[0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        raise Invalid(
+            f"no address is known for '{host}', so the orchestrator cannot listen there",
+            hint="name an address of this machine with --host, or 0.0.0.0 for all of them",
+        ) from error
+    family = socket.AF_INET if socket.AF_INET in found else socket.AF_INET6
     try:
         listener = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise Invalid(
+                f"'{host}' is no address of this machine, so the orchestrator cannot listen there",
+                hint="name one that is with --host, or 0.0.0.0 for all of them",
+            ) from error
         raise Busy(
             f"port {port} on {host} cannot be used: {error.strerror or error}",
             hint="stop what listens there, or choose another port with --port",
@@ -255,7 +314,7 @@ def _heeding_signals(told: asyncio.Event, insist: Callable[[], None]) -> Iterato
 class _WebServer(uvicorn.Server):
     """Uvicorn without its own ideas about signals."""
 
-    def __init__(self, app: object) -> None:
+    def __init__(self, app: object, tls: ssl.SSLContext | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
@@ -269,6 +328,8 @@ class _WebServer(uvicorn.Server):
                 server_header=False,
             )
         )
+        self.config.load()
+        self.config.ssl = tls
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -35,6 +35,7 @@ class RedisAddress:
     username: str | None = None
     password: str | None = None
     unix_socket: Path | None = None
+    ca_certificate: Path | None = None  #: for `rediss://`; None: the system's
 
     def open(self, *, blocking: bool = False) -> redis.Redis:
         return connect(
@@ -42,6 +43,7 @@ class RedisAddress:
             username=self.username,
             password=self.password,
             unix_socket=self.unix_socket,
+            ca_certificate=self.ca_certificate,
             blocking=blocking,
         )
 

@@ -27,7 +27,7 @@ def refused(stage: Stage, *arguments: str) -> Ended:
     done = stage.swamp("serve", "--port", str(stage.port), *arguments, timeout=15)
     assert done.code != 0
     assert done.stdout == ""
-    assert [line for line in done.stderr.splitlines() if line.startswith("Error: ")] == done.stderr.splitlines()[:1]
+    assert len([line for line in done.stderr.splitlines() if line.startswith("Error: ")]) == 1
     assert "Traceback" not in done.stderr
     return done
 
@@ -78,12 +78,17 @@ def test_a_url_that_is_none_is_refused(stage: Stage):
     stage.nothing_serves()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com"])
-def test_it_listens_on_this_machine_only(stage: Stage, host: str):
-    done = refused(stage, "--host", host)
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("192.0.2.1", "is no address of this machine"),
+        ("no-such-host.invalid", "no address is known for 'no-such-host.invalid'"),
+    ],
+)
+def test_an_address_that_is_not_this_machines_is_named(stage: Stage, host: str, says: str):
+    done = refused(stage, "--host", host, "--insecure-bind")
     assert done.code == 1
-    assert f"cannot listen on '{host}'" in done.stderr
-    assert "--host 127.0.0.1" in done.stderr
+    assert says in done.stderr
     stage.nothing_serves()
 
 

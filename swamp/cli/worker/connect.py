@@ -12,6 +12,7 @@ import click
 
 from swamp.cli.context import Context, examples, options_with
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError, Usage
+from swamp.tls import client_context
 
 _TOKEN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 MOST_SLOTS = 1024
@@ -22,7 +23,7 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     "connect",
     epilog=examples(
         "swamp worker connect ws://localhost:9090 --token build-node.5c40…bc55 --cache-dir /var/lib/swamp-worker",
-        "swamp worker connect ws://localhost:9090 --token-file token.txt --cache-dir ~/.cache/swamp-worker",
+        "swamp worker connect wss://swamp.example:9090 --ca-cert ca.pem --token-file token.txt --cache-dir ~/worker",
     ),
 )
 @click.argument("url", envvar="SWAMP_ORCHESTRATOR_URL")
@@ -39,6 +40,14 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     envvar="SWAMP_WORKER_CACHE_DIR",
     metavar="DIR",
     help="Where the worker keeps its identity and what is not delivered yet (default: nowhere).",
+)
+@click.option(
+    "--ca-cert",
+    type=click.Path(path_type=Path),
+    envvar="SWAMP_CA_CERT",
+    metavar="FILE",
+    help="The CA that signed the certificates of the orchestrator (wss://) and of Redis (rediss://), instead of the "
+    "system's CAs.",
 )
 @click.option(
     "--concurrency",
@@ -63,10 +72,11 @@ def command(
     token: str | None,
     token_file: Path | None,
     cache_dir: Path | None,
+    ca_cert: Path | None,
     concurrency: str,
     grace: float,
 ) -> None:
-    """Join the orchestrator at URL (ws://host:port) and run the steps of the token's target on this machine.
+    """Join the orchestrator at URL (ws://host:port, or wss://) and run the steps of the token's target on this machine.
 
     The worker reconnects by itself, whatever happens to the orchestrator or the network. Ctrl-C lets running steps
     finish; a second Ctrl-C ends them. It needs no repository.
@@ -74,6 +84,8 @@ def command(
     from workers.session import session_url
 
     session_url(url)
+    if ca_cert is not None:
+        client_context(ca_cert)
     credentials = _token(ctx, token, token_file)
     slots = _slots(concurrency)
 
@@ -99,7 +111,7 @@ def command(
         ) from error
     with closing(mine) as identity:
         again = _read_again(ctx, token_file, credentials, log.warning)
-        options = WorkerOptions(url, again, slots, grace)
+        options = WorkerOptions(url, again, slots, grace, ca_cert)
         worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
