@@ -1,10 +1,11 @@
-"""The slots of a worker: threads that each run one step at a time, and what they tell its loop."""
+"""The slots of a worker: threads that run one step at a time, the line before them, and what they tell its loop."""
 
 from __future__ import annotations
 
 import hashlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,18 +52,41 @@ class Slots:
         self._environment = environment
         self._tell = tell
         self._spawner = spawner_that_leaves_nothing()
-        self._work: queue.SimpleQueue[tuple[Dispatch, Cancellation]] = queue.SimpleQueue()
+        self._line: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # In line and not started. Whoever takes a step out of it, a slot or the loop, has it: `pop` is one operation.
+        self._unstarted: dict[str, tuple[Dispatch, Cancellation]] = {}
         self._threads = 0
-        self.running: dict[str, Cancellation] = {}  #: by dispatch; belongs to the loop's thread
+        self.running: dict[str, Cancellation] = {}  #: by dispatch, those in line too; belongs to the loop's thread
+        self.started_at = 0.0  #: monotonic seconds; when a slot last took a step
+
+    @property
+    def unstarted(self) -> int:
+        """How many steps stand in line."""
+        return len(self._unstarted)
+
+    @property
+    def busy(self) -> bool:
+        """Whether every slot has a step."""
+        return len(self.running) - self.unstarted >= self.count
 
     def start(self, dispatch: Dispatch) -> None:
-        """Run the step now. The caller sees to it that a slot is free."""
+        """Run the step as soon as a slot is free."""
         cancellation = Cancellation()
         self.running[dispatch.id] = cancellation
+        if not self._unstarted:
+            self.started_at = time.monotonic()  # nothing had to wait until now
+        self._unstarted[dispatch.id] = (dispatch, cancellation)
         if self._threads < self.count:
             self._threads += 1
             threading.Thread(target=self._serve, name=f"slot {self._threads}", daemon=True).start()
-        self._work.put((dispatch, cancellation))
+        self._line.put(dispatch.id)
+
+    def give_back(self) -> list[str]:
+        """Take out of the line whatever no slot has taken yet; it will never be started here."""
+        given = [dispatch for dispatch in list(self._unstarted) if self._unstarted.pop(dispatch, None)]
+        for dispatch in given:
+            self.ended(dispatch)
+        return given
 
     def answer(self, dispatch: Dispatch) -> StepEnded:
         """Run a step that answers at once, here and now."""
@@ -95,7 +119,11 @@ class Slots:
 
     def _serve(self) -> None:
         while True:
-            dispatch, cancellation = self._work.get()
+            taken = self._unstarted.pop(self._line.get(), None)
+            if taken is None:
+                continue
+            dispatch, cancellation = taken
+            self.started_at = time.monotonic()
 
             def emit(stream: str, lines: bytes, of: str = dispatch.id) -> None:
                 self._tell(StepSaid(of, stream, lines))

@@ -63,7 +63,7 @@ from swamp.wire.messages import (
     unpack_dispatch,
     unpack_result,
 )
-from workers.appetite import is_instant, moved, to_begin, to_claim
+from workers.appetite import PERIOD, STALLED, is_instant, may_gather, moved, to_begin, to_claim
 from workers.contents import Contents
 from workers.identity import Identity
 from workers.link import Broken, Claimed, Link, Said
@@ -171,6 +171,7 @@ class Worker:
         self._pace = Pace(log)
         self._recent_ms = float("inf")  # how long steps took lately; none has run yet
         self._next_heartbeat = 0.0
+        self._next_turn = 0.0  # the one after that waits for more, if the slots have enough to do
         self._stops = 0
         self._deadline = float("inf")
         self._rejoin = threading.Event()
@@ -197,6 +198,8 @@ class Worker:
         while not self._done():
             for item in self._wait():
                 self._take(item)
+            if self._gathering():
+                continue
             self._store_ended()
             self._turn()
         self._leave()
@@ -210,13 +213,25 @@ class Worker:
         items: list[_Item] = []
         now = time.monotonic()
         until = min(self._next_heartbeat if self._link else now + 1, self._deadline)
-        if self._ended:
+        if self._gathering():
+            until = min(until, self._next_turn)
+        elif self._ended:
             until = now + 1  # the disk was full
+        if self._slots.unstarted or self._opened:
+            until = min(until, self._slots.started_at + STALLED)
         with suppress(queue.Empty):
             items.append(self._inbox.get(timeout=max(0.0, until - now)))
             while len(items) < 1000:
                 items.append(self._inbox.get_nowait())
         return items
+
+    def _gathering(self) -> bool:
+        """Whether what came in may wait for more: the slots have enough to do, and the next turn is not due."""
+        return (
+            may_gather(self._slots.count, self._slots.unstarted, self._recent_ms)
+            and time.monotonic() < self._next_turn
+            and not self._stops
+        )
 
     def _take(self, item: _Item) -> None:
         match item:
@@ -250,23 +265,42 @@ class Worker:
         if link is None:
             return
         now = time.monotonic()
+        self._next_turn = now + PERIOD
+        if self._slots.started_at + STALLED <= now:
+            self._give_back()
         heartbeat = now >= self._next_heartbeat
         if heartbeat:
             self._next_heartbeat = now + self._welcome.heartbeat_seconds
         claim = self._appetite() if self._more and not link.waiting else 0
         begin: list[Dispatch] = []
         if self._confirmed and not self._stops:
-            begin, self._opened = to_begin(self._opened, self._slots.count, len(self._slots.running))
+            begin, self._opened = to_begin(self._opened, self._slots.count, len(self._slots.running), self._recent_ms)
         talk = self._say or self._to_send or self._fetch or self._release
         if (heartbeat or claim or begin or talk) and not self._exchange(link, heartbeat, claim, begin):
             return
-        room = len(self._slots.running) < self._slots.count
-        can_begin = self._opened and self._confirmed and not self._stops and room
+        can_begin = self._confirmed and not self._stops and self._may_begin()
         can_claim = self._more and self._appetite()
         if self._ended or self._say or self._to_send or self._fetch or can_begin or can_claim:
             self._nudge()
         elif not self._more and self._appetite():
             link.wait_for_work()
+
+    def _may_begin(self) -> bool:
+        begin, _ = to_begin(self._opened[:1], self._slots.count, len(self._slots.running), self._recent_ms)
+        return bool(begin)
+
+    def _give_back(self) -> None:
+        """What was taken ahead waits behind a step that is longer than those before it: another machine may have it."""
+        if not self._slots.unstarted and not (self._opened and self._slots.busy):
+            return
+        self._recent_ms = max(self._recent_ms, 1000 * STALLED)
+        for dispatch in self._slots.give_back():
+            self._never_started.add(dispatch)
+            self._say.append(Dropped(dispatch))
+        for waiting in self._opened:
+            self._never_started.add(waiting.id)
+            self._say.append(Declined(waiting.id, "unstarted"))
+        self._opened = []
 
     def _appetite(self) -> int:
         """How many dispatches more to take now."""
@@ -333,7 +367,8 @@ class Worker:
 
     def _heartbeat(self) -> Heartbeat:
         holding = [*(dispatch.id for dispatch in self._opened), *self._asking, *self._fetch]
-        return Heartbeat(len(self._slots.running), self._slots.count, tuple(holding))
+        running = len(self._slots.running) - self._slots.unstarted
+        return Heartbeat(running, self._slots.count, tuple(holding))
 
     def _began(self, beginning: list[tuple[int, Dispatch]], statuses: list[int | bytes]) -> None:
         for (number, dispatch), status in zip(beginning, statuses, strict=True):
@@ -690,6 +725,7 @@ class Worker:
                 if running
                 else "",
             )
+            self._never_started.update(self._slots.give_back())
             self._forget_claims()
             self._say.append(self._inventory())
             self._nudge()

@@ -259,9 +259,10 @@ class Intake:
         return live
 
     def _dropped(self, member: Member, dispatch: str) -> None:
-        """The claim was gone: mostly because it was taken back, and then the dispatch is not live any more."""
-        log.info("worker %s gave back %s before it began", member.worker, dispatch)
-        live = self._not_begun(member, dispatch)
+        """It was never started there: its claim was gone (mostly because it was taken back, and then the dispatch is
+        not live any more), or it was begun ahead and no slot came free for it."""
+        log.info("worker %s gave back %s before it was started", member.worker, dispatch)
+        live = self._not_begun(member, dispatch) or self._begun_by(member, dispatch)
         if live is not None:
             self._ledger.again(live)
 

@@ -151,3 +151,30 @@ def test_a_step_whose_start_nobody_heard_of_does_not_run_again_for_a_token_made_
     orchestrator.wait_for_line("new machine")
     assert lines(starts) == ["start"]
     assert stage.statuses() == {"patient": "failed"}
+
+
+def test_what_was_begun_ahead_goes_to_another_machine_when_a_long_step_comes_before_it(stage: Stage):
+    token = str(stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "2")["token"])
+    stage.serve()
+    stage.worker(token, "cache-1", "--concurrency", "1")
+    starts, go, began = stage.scratch / "starts", stage.scratch / "go", stage.scratch / "began"
+    stage.model("short", "true")
+    stage.workflow("warm", *(step(f"w{number}", "short", "fleet") for number in range(60)))
+    stage.run("warm")  # from now on the worker expects short steps
+
+    stage.model("long", f"touch {began}; echo long >> {starts}; {until(go)}")
+    names = [f"s{number}" for number in range(20)]
+    for name in names:
+        stage.model(name, f"echo {name} >> {starts}")
+    retried = [{**step(name, name, "fleet"), "onWorkerLost": "retry"} for name in names]  # they need no grant
+    stage.workflow("mixed", {**step("long", "long", "fleet"), "onWorkerLost": "retry"}, *retried)
+    run = stage.start_run("mixed")
+    wait_until(began.exists, "the long step to begin")
+    stage.worker(token, "cache-2", "--concurrency", "1")
+    wait_until(lambda: sorted(lines(starts)) == sorted(["long", *names]), "the others to be run on the other machine")
+    assert not go.exists()
+    go.touch()
+    assert run.wait_for_end() == 0, run.output
+    assert sorted(lines(starts)) == sorted(["long", *names])
+    assert len(stage.rows("SELECT DISTINCT machine FROM dispatches WHERE state = 'finished'")) == 2
+    assert stage.rows("SELECT count(*) FROM dispatches WHERE state = 'superseded'")[0][0] > 0, "nothing was given back"
