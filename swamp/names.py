@@ -65,6 +65,11 @@ def check_target(text: str) -> str:
     )
 
 
+def run_of(dispatch: str) -> str:
+    """The run that a dispatch belongs to: its id is `<target>--<run>-<position>-<attempt>`."""
+    return dispatch.partition("--")[2].rsplit("-", 2)[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was probably meant to be; None when none is close."""
     close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)

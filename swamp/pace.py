@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 LINES_PER_SECOND = 40
 
@@ -25,8 +25,8 @@ class Pace:
         self._said = 0
         self._left_out = 0
 
-    def info(self, text: str, *arguments: object) -> None:
-        """As `Logger.info`."""
+    def info(self, text: str, *arguments: object, about: Callable[[], Mapping[str, object]] | None = None) -> None:
+        """As `Logger.info`; `about` makes the `extra`, and is only asked for a line that is let through."""
         second = int(self._monotonic())
         if second != self._second:
             self.catch_up()
@@ -35,7 +35,7 @@ class Pace:
         if self._said > self._limit:
             self._left_out += 1
         else:
-            self._log.info(text, *arguments)
+            self._log.info(text, *arguments, extra=about() if about is not None else None)
 
     def catch_up(self) -> None:
         """Say how many lines were left out, if any; to be called now and then when nothing else is said."""

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -33,6 +34,7 @@ from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
 from swamp.data.record import Blob
 from swamp.errors import NotAllowed
+from swamp.names import run_of
 from swamp.pace import Pace
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
@@ -81,6 +83,9 @@ UNACKNOWLEDGED_LIMIT = 8 << 20
 SAY_AT_ONCE = 200  #: messages in one round trip, besides results
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
+STUCK = (
+    300.0  #: seconds after which a loop that does not come round counts as dead; sending big content again takes long
+)
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class Worker:
         self._deadline = float("inf")
         self._rejoin = threading.Event()
         self._failure: NotAllowed | None = None
+        self._came_round = time.monotonic()
 
     # ------------------------------------------------------------------ from outside
 
@@ -186,6 +192,16 @@ class Worker:
     def stop(self) -> None:
         """Finish what runs and go; a second time: end what runs. May be called by a signal handler."""
         self._inbox.put(_Stop())
+
+    def why_not_alive(self) -> str | None:
+        """None while the loop comes round. From any thread."""
+        return None if time.monotonic() - self._came_round < STUCK else "the worker's loop stands still"
+
+    def why_not_ready(self) -> str | None:
+        """Why no new step would begin here, None if one would. From any thread."""
+        if self._stops or self._failure is not None:
+            return "stopping"
+        return None if self._confirmed else "connecting"
 
     def run(self) -> bool:
         """Work until asked to stop; True if every step under way was finished. Raises `NotAllowed` when the
@@ -198,6 +214,7 @@ class Worker:
         while not self._done():
             for item in self._wait():
                 self._take(item)
+            self._came_round = time.monotonic()
             if self._gathering():
                 continue
             self._store_ended()
@@ -379,7 +396,8 @@ class Worker:
             else:
                 self._keep(number, Dropped(dispatch.id))
                 self._never_started.add(dispatch.id)
-                log.info("step %s was taken back before it began", self._name(dispatch.id))
+                name = self._name(dispatch.id)
+                log.info("step %s was taken back before it began", name, extra=self._about(dispatch.id))
 
     def _open(self, work: list[tuple[str, bytes]]) -> None:
         """Read what was claimed, and note it as seen before anything else is done with it."""
@@ -414,6 +432,7 @@ class Worker:
                     dispatch.invocation.model_name,
                     dispatch.invocation.method,
                     dispatch.workflow,
+                    about=partial(self._about, dispatch.id),
                 )
             else:
                 self._say.append(Declined(dispatch.id, "unstarted" if dispatch.id in self._never_started else "seen"))
@@ -427,11 +446,12 @@ class Worker:
         try:
             dispatch = unpack_dispatch(self._target_box.open(sealed, dispatch_place(dispatch_id)))
         except (Refused, Malformed) as error:
-            log.warning("dispatch %s was refused: %s", dispatch_id, error)
+            log.warning("dispatch %s was refused: %s", dispatch_id, error, extra=self._about(dispatch_id))
             self._say.append(Declined(dispatch_id, "unreadable"))
             return None
         if dispatch.id != dispatch_id or dispatch.target != self._welcome.target:
-            log.warning("dispatch %s was refused: it is meant for something else", dispatch_id)
+            why = "it is meant for something else"
+            log.warning("dispatch %s was refused: %s", dispatch_id, why, extra=self._about(dispatch_id))
             self._say.append(Declined(dispatch_id, "foreign"))
             return None
         return dispatch
@@ -451,8 +471,10 @@ class Worker:
             return
         for ended in self._ended:
             if self._cut_off(ended):
-                log.warning("step %s was ended, because the worker stops", self._name(ended.dispatch.id))
-                self._slots.ended(ended.dispatch.id)
+                dispatch = ended.dispatch.id
+                name = self._name(dispatch)
+                log.warning("step %s was ended, because the worker stops", name, extra=self._about(dispatch))
+                self._slots.ended(dispatch)
         self._ended = [ended for ended in self._ended if not self._cut_off(ended)]
         packed = []
         try:
@@ -473,6 +495,7 @@ class Worker:
                 ended.dispatch.invocation.model_name,
                 outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
                 outcome.duration_ms,
+                about=partial(self._about, dispatch),
             )
             self._ready(dispatch, content, big=bool(ended.contents))
         self._ended = []
@@ -529,7 +552,8 @@ class Worker:
             self._never_started.add(body.dispatch)
             self._release.append(body.dispatch)
         elif isinstance(body, Cancel):
-            log.info("step %s is canceled: %s", self._name(body.dispatch), body.reason)
+            about = self._about(body.dispatch)
+            log.info("step %s is canceled: %s", self._name(body.dispatch), body.reason, extra=about)
             self._slots.cancel(body.dispatch, body.reason, body.grace)
 
     def _acknowledged(self, number: int) -> None:
@@ -537,7 +561,8 @@ class Worker:
         for sent in self._sent.acknowledged(number):
             if sent.dispatch:
                 delivered.append(sent.dispatch)
-                self._pace.info("step %s: result returned", self._name(sent.dispatch))
+                about = partial(self._about, sent.dispatch)
+                self._pace.info("step %s: result returned", self._name(sent.dispatch), about=about)
                 self._names.pop(sent.dispatch, None)
         if delivered:
             self._outbox.remove(delivered)
@@ -777,6 +802,9 @@ class Worker:
         log.info("worker stopped")
 
     # ------------------------------------------------------------------ small things
+
+    def _about(self, dispatch: str) -> dict[str, str]:
+        return {"run": run_of(dispatch), "step": self._name(dispatch), "dispatch": dispatch}
 
     def _name(self, dispatch: str) -> str:
         return self._names.get(dispatch, dispatch)

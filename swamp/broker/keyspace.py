@@ -11,6 +11,7 @@ LIBRARY = "swamp1"  #: the function library; a new protocol gets a new name, so 
 QUEUES = "rq:queues"  #: set of queue keys; orchestrator → tools
 WORKERS = "rq:workers"  #: set of worker keys; orchestrator → tools
 BELL = "swamp:bell"  #: channel, no content; workers ring it for step events
+ECHO = "swamp:echo"  #: string: what the orchestrator wrote last to see whether it comes back; orchestrator only
 REPO = "swamp:repo"  #: hash: which repository owns this database, incarnation, marker; orchestrator only
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from swamp.cli.context import Context, examples, options_with
+from swamp.cli.logformat import log_format_option
 from swamp.errors import Usage
 
 
@@ -81,6 +82,7 @@ from swamp.errors import Usage
     envvar="SWAMP_INSECURE_BIND",
     help="Listen for other machines without TLS. Joining, steps and results stay sealed; names, sizes and times show.",
 )
+@log_format_option
 @options_with("Write the log as JSON, one object a line.")
 def command(
     ctx: Context,
@@ -98,7 +100,8 @@ def command(
 
     Workers join it, `swamp workflow run` hands it runs, and it keeps what the steps produced. It logs to stderr who
     joins and leaves and what becomes of every step. Ctrl-C stops it and everything it started; runs that are not
-    finished go on when it is started again.
+    finished go on when it is started again. Its port answers /health (it lives) and /ready (work can flow) to
+    anybody.
 
     To be reached from other machines it needs a certificate, or --insecure-bind.
     """

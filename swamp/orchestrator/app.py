@@ -1,4 +1,5 @@
-"""The orchestrator's port: requests of the command line, event streams, and the WebSocket of workers."""
+"""The orchestrator's port: requests of the command line, event streams, the WebSocket of workers, and what others
+watch it by."""
 
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ from starlette.routing import Route, WebSocketRoute
 from swamp.clock import parse_duration, utc_now
 from swamp.data import journal
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError
+from swamp.monitoring.health import Readiness, health_routes
 from swamp.names import did_you_mean
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.enrollment import Enrollment
 from swamp.orchestrator.members import Member
+from swamp.orchestrator.readiness import why_not_ready
 from swamp.tokens import store as tokens
 from swamp.tokens.token import is_live
 from swamp.wire.messages import SESSION_PATH, Refusal
@@ -72,7 +75,8 @@ class Watchers:
 
 
 class App:
-    """The requests of the command line. Every one but a worker's needs the secret of `.swamp/serve.json`."""
+    """The requests of the command line. Every one but a worker's, and but `/health` and `/ready`, needs the secret of
+    `.swamp/serve.json`."""
 
     def __init__(self, core: Core, watchers: Watchers, secret: str, repo_id: str) -> None:
         self._core = core
@@ -80,8 +84,10 @@ class App:
         self._secret = secret.encode()
         self._repo_id = repo_id
         enrollment = Enrollment(core)
+        readiness = Readiness(lambda: why_not_ready(core))
         self.asgi = Starlette(
             routes=[
+                *health_routes(lambda: core.alive, readiness),
                 Route("/api/ping", self._guarded(self._ping)),
                 Route("/api/runs", self._guarded(self._run), methods=["POST"]),
                 Route("/api/runs/{run}/events", self._guarded(self._events)),
@@ -118,7 +124,7 @@ class App:
             if journal.has_run(tx, run_id):  # asked for twice: the first answer got lost
                 return
             _check_targets(tx, plan)
-            log.info("run %s received: workflow %s", run_id, plan.workflow_name)
+            log.info("run %s received: workflow %s", run_id, plan.workflow_name, extra={"run": run_id})
             self._core.engine.accept(tx, run_id, plan, timeout)
 
         await asyncio.wrap_future(self._core.ask(accept))

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -165,6 +166,14 @@ class Core:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    def why_not_ready(self) -> str:
+        """What keeps work from flowing, empty if nothing does; see `readiness`. For the `after` of a request."""
+        if not self.transport.up:
+            return "redis"
+        if self._draining:
+            return "starting"
+        return "" if self.transport.echoes() else "redis"
+
     # ------------------------------------------------------------------ the cycle
 
     def _run(self) -> None:
@@ -206,7 +215,7 @@ class Core:
         incoming = self._collect()
         if self._farewells and not incoming and self._collected:
             self._settle_farewells()
-        requests = [item for item in items if isinstance(item, _Request)]
+        requests = [item for item in items if isinstance(item, _Request) and item.future.set_running_or_notify_cancel()]
         taken: list[tuple[Member, Taken]] = []
         results: list[tuple[_Request, Any, BaseException | None]] = []
         if items or incoming or self.engine.dirty or self.ledger.over or self._lost_claims:
@@ -259,6 +268,7 @@ class Core:
                 step.name,
                 outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
                 outcome.duration_ms,
+                about=partial(_about, item.run_id, run.plan.jobs[step.job].name, step.name),
             )
 
     def _try(self, tx: sqlite3.Connection, request: _Request) -> tuple[Any, BaseException | None]:
@@ -306,25 +316,27 @@ class Core:
             connected = sum(member.connected and member.target == row.target for member in self.members.values())
             live = self.ledger.live.get(row.id)
             if live is not None:
-                name = self.ledger.step_name(live)
+                name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
                 if connected:
-                    self._pace.info("step %s matched target %s (workers connected: %d)", name, row.target, connected)
+                    text = "step %s matched target %s (workers connected: %d)"
+                    self._pace.info(text, name, row.target, connected, about=about)
                 else:
-                    self._pace.info(
-                        "step %s matched target %s, which has no worker connected: it waits", name, row.target
-                    )
+                    text = "step %s matched target %s, which has no worker connected: it waits"
+                    self._pace.info(text, name, row.target, about=about)
         self.ledger.added.clear()
         self.ledger.granted.clear()
         self.ledger.begun.clear()
         self.ledger.over.clear()
         for start in saved.local:
-            self._pace.info("step %s/%s started here", start.job, start.step)
+            about = partial(_about, start.run_id, start.job, start.step)
+            self._pace.info("step %s/%s started here", start.job, start.step, about=about)
             self._steps.start(start)
         for event in saved.events:
             if event["kind"] == "step-finished" and event["status"] == "skipped":
-                self._pace.info("step %s/%s was skipped", event["job"], event["step"])
+                about = partial(_about, event["run"], event["job"], event["step"])
+                self._pace.info("step %s/%s was skipped", event["job"], event["step"], about=about)
         for run_id, status in saved.ended:
-            log.info("run %s finished: %s", run_id, status)
+            log.info("run %s finished: %s", run_id, status, extra={"run": run_id})
         if saved.events:
             self._notify({str(event["run"]) for event in saved.events})
 
@@ -457,7 +469,8 @@ class Core:
                     jobs = [job for live in lives[first : first + 1000] if (job := self._job(live, box, alone))]
                     self.transport.push(target, jobs, front=front)
             for live in chosen:
-                self._pace.info("step %s dispatched to %s as %s", self.ledger.step_name(live), target, live.id)
+                name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
+                self._pace.info("step %s dispatched to %s as %s", name, target, live.id, about=about)
 
     def _job(self, live: Live, box: Box, alone: bool) -> Job | None:
         """None for a step that has no form on the wire: it fails. `alone`: one machine only serves the target."""
@@ -570,7 +583,7 @@ class Core:
         self._note_sightings(tx, [member])
         if farewell:
             member.connected = False
-            log.info("worker %s left", member.worker)
+            log.info("worker %s left", member.worker, extra=member.about)
             with self._redis_may_fail():
                 self._claims_back(member)
             if self.transport.up and not self._draining:
@@ -584,7 +597,7 @@ class Core:
             if member.session is not None:
                 member.session.send(refusal)
                 member.session.close()
-                log.info("worker %s was put out: %s", member.worker, refusal.message)
+                log.info("worker %s was put out: %s", member.worker, refusal.message, extra=member.about)
             member.session, member.connected = None, False
             self._password_hashes.pop(member.machine, None)
             with self._redis_may_fail():
@@ -642,7 +655,8 @@ class Core:
         lost with Redis, or with the orchestrator that was about to say it."""
         for run_id in self.engine.overdue():
             self.cancel_run(run_id)
-            log.info("run %s is canceled: %s", run_id, self.engine.runs[run_id].why_canceled)
+            why = self.engine.runs[run_id].why_canceled
+            log.info("run %s is canceled: %s", run_id, why, extra={"run": run_id})
         now = time.monotonic()
         if now < self._next_cancels or not self.transport.up or self._draining:
             return
@@ -691,7 +705,8 @@ class Core:
         for machine in leases.newly_lost(present, now):
             member = self.members[machine]
             member.connected = False
-            log.warning("worker %s is lost: no sign of life for %.0fs", member.worker, leases.SILENCE)
+            text = "worker %s is lost: no sign of life for %.0fs"
+            log.warning(text, member.worker, leases.SILENCE, extra=member.about)
             with self._redis_may_fail():
                 self._claims_back(member)
         for member in self.members.values():
@@ -805,3 +820,8 @@ class Core:
 
     def _has_blob(self, checksum: str) -> bool:
         return blob_path(self.repo.blobs, checksum).exists()
+
+
+def _about(run: object, job: object, step: object) -> dict[str, str]:
+    """What a log line about a step that has no dispatch carries."""
+    return {"run": str(run), "step": f"{job}/{step}"}

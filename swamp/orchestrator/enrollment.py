@@ -170,12 +170,10 @@ class Enrollment:
         try:
             if isinstance(outcome, Refusal):
                 level = logging.INFO if outcome.code == "try_later" else logging.WARNING
+                machine = machine_id_of(met.public)
+                text = "machine %s was refused (token %s): %s"
                 log.log(
-                    level,
-                    "machine %s was refused (token %s): %s",
-                    machine_id_of(met.public),
-                    met.token,
-                    outcome.message,
+                    level, text, machine, met.token, outcome.message, extra={"machine": machine, "target": met.token}
                 )
                 session.send(outcome)
                 session.close()
@@ -190,6 +188,7 @@ class Enrollment:
                 member.machine,
                 hello.platform,
                 hello.slots,
+                extra=member.about,
             )
             farewell = False
             try:

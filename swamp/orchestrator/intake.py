@@ -12,11 +12,13 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from swamp.broker.functions import Collected, Message
 from swamp.data import journal
 from swamp.data.record import Blob
 from swamp.models.invocation import Outcome
+from swamp.names import run_of
 from swamp.orchestrator.leases import heard
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member
@@ -93,7 +95,8 @@ class Intake:
                 up = unpack_up(member.up.open(message.sealed, UP))
             except (Refused, Malformed) as error:
                 self.refused += 1
-                log.warning("a message in the stream of worker %s was refused: %s", member.worker, error)
+                text = "a message in the stream of worker %s was refused: %s"
+                log.warning(text, member.worker, error, extra=member.about)
                 continue
             if isinstance(up.body, Heartbeat):
                 if up.epoch >= member.epoch:
@@ -151,7 +154,7 @@ class Intake:
     def _sign_of_life(self, member: Member) -> None:
         member.last_seen_at = self._now()
         if heard(member.lease, self._monotonic()):
-            log.info("worker %s is back", member.worker)
+            log.info("worker %s is back", member.worker, extra=member.about)
             member.connected = member.session is not None
 
     # ------------------------------------------------------------------ effects
@@ -199,7 +202,8 @@ class Intake:
             return
         self._ledger.began(live, member, epoch, body.at)
         self._engine.started(live.run_id, live.position, member.machine, member.worker)
-        self._pace.info("step %s started on worker %s", self._ledger.step_name(live), member.worker)
+        name, about = self._ledger.step_name(live), partial(self._ledger.about, live)
+        self._pace.info("step %s started on worker %s", name, member.worker, about=about)
 
     def _result(self, member: Member, dispatch: str, message: Message) -> Outcome | None:
         """The result that came with a `finished`; None where it, or content that it speaks of, is not there (yet)."""
@@ -209,13 +213,15 @@ class Intake:
             packed = member.results.open(message.result, result_place(dispatch))
         except Refused as error:
             self.refused += 1
-            log.warning("a result of worker %s was refused: %s", member.worker, error)
+            log.warning("a result of worker %s was refused: %s", member.worker, error, extra=_about(member, dispatch))
             return None
         try:
             outcome = unpack_result(packed)
         except Malformed as error:
             # The machine itself made it: it would send the same again.
-            log.warning("a result of worker %s cannot be read: %s", member.worker, error)
+            log.warning(
+                "a result of worker %s cannot be read: %s", member.worker, error, extra=_about(member, dispatch)
+            )
             now = self._now()
             return Outcome("failed", f"the worker's result cannot be read: {error}", (), now, now, 0)
         for output in outcome.outputs:
@@ -230,7 +236,8 @@ class Intake:
         if live is None or not mine:
             evidence = json.dumps(_evidence(member, outcome))
             if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence):
-                log.warning("a late result of worker %s for %s was kept as evidence", member.worker, dispatch)
+                text = "a late result of worker %s for %s was kept as evidence"
+                log.warning(text, member.worker, dispatch, extra=_about(member, dispatch))
             return
         if not live.begun:
             self._engine.started(live.run_id, live.position, member.machine, member.worker)
@@ -241,6 +248,7 @@ class Intake:
             member.worker,
             outcome.status if outcome.error is None else f"{outcome.status}, {outcome.error}",
             outcome.duration_ms,
+            about=partial(self._ledger.about, live),
         )
         self._ledger.ended(
             live,
@@ -261,7 +269,8 @@ class Intake:
     def _dropped(self, member: Member, dispatch: str) -> None:
         """It was never started there: its claim was gone (mostly because it was taken back, and then the dispatch is
         not live any more), or it was begun ahead and no slot came free for it."""
-        log.info("worker %s gave back %s before it was started", member.worker, dispatch)
+        about = _about(member, dispatch)
+        log.info("worker %s gave back %s before it was started", member.worker, dispatch, extra=about)
         live = self._not_begun(member, dispatch) or self._begun_by(member, dispatch)
         if live is not None:
             self._ledger.again(live)
@@ -271,7 +280,8 @@ class Intake:
         if live is None:
             return
         if body.reason == "gone":
-            log.warning("the job of %s was deleted from Redis; it is queued again", body.dispatch)
+            about = self._ledger.about(live)
+            log.warning("the job of %s was deleted from Redis; it is queued again", body.dispatch, extra=about)
             self._ledger.push_again(live)
         elif body.reason == "unstarted":
             self._ledger.again(live)
@@ -304,6 +314,10 @@ class Intake:
                 self._engine.started(live.run_id, live.position, member.machine, member.worker)
             if live is None or self._engine.runs[live.run_id].canceling:
                 self.replies.append((member, Cancel(dispatch, "the step was given up", CANCEL_GRACE)))
+
+
+def _about(member: Member, dispatch: str) -> dict[str, str]:
+    return {"run": run_of(dispatch), "dispatch": dispatch, **member.about}
 
 
 def _evidence(member: Member, outcome: Outcome) -> dict[str, object]:

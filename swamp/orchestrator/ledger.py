@@ -54,18 +54,18 @@ class Ledger:
     def lost(self, live: Live, reason: str) -> None:
         """A step whose end nobody will tell: its own `onWorkerLost` says whether it fails or is dispatched again."""
         if self.retries(live):
-            log.warning("step %s is dispatched again: %s", self.step_name(live), reason)
+            log.warning("step %s is dispatched again: %s", self.step_name(live), reason, extra=self.about(live))
             self._replace(live, "lost", reason)
         elif self._engine.runs[live.run_id].canceling:
             self.canceled(live)
         else:
-            log.warning("step %s failed: %s", self.step_name(live), reason)
+            log.warning("step %s failed: %s", self.step_name(live), reason, extra=self.about(live))
             self._engine.given_up(live.run_id, live.position, "failed", reason)
             self.ended(live, "lost", None, worker="", error=reason)
 
     def lost_in_queue(self, live: Live, reason: str) -> None:
         """Nobody took the step in time: it fails."""
-        log.warning("step %s failed: %s", self.step_name(live), reason)
+        log.warning("step %s failed: %s", self.step_name(live), reason, extra=self.about(live))
         self._engine.given_up(live.run_id, live.position, "failed", reason)
         self.ended(live, "superseded", None, worker="", error=reason)
 
@@ -254,6 +254,12 @@ class Ledger:
 
     def call(self, live: Live) -> Invocation:
         return self._engine.runs[live.run_id].plan.calls[self.planned(live).call]
+
+    def about(self, live: Live) -> dict[str, str]:
+        """What a log line about it carries."""
+        about = {"run": live.run_id, "step": self.step_name(live), "dispatch": live.id, "target": live.target}
+        member = self.members.get(live.machine)
+        return about | member.about if member is not None else about
 
     def step_name(self, live: Live) -> str:
         """`job/step`, for log lines."""

@@ -62,6 +62,11 @@ class Member:
     running: set[str] = field(default_factory=set)  #: dispatches begun and not ended
     granted: set[str] = field(default_factory=set)  #: dispatches that it alone may begin, and has not begun
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What a log line about it carries."""
+        return {"machine": self.machine, "worker": self.worker, "target": self.target}
+
 
 @dataclass(slots=True)
 class Live:

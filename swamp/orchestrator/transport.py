@@ -98,6 +98,15 @@ class Transport:
             raise
         self._client = client
 
+    def echoes(self) -> bool:
+        """Whether what is written comes back: False where the server takes nothing, for want of memory for one."""
+        word = secrets.token_bytes(8)
+        try:
+            self._redis.set(keyspace.ECHO, word, ex=60)
+            return self._redis.get(keyspace.ECHO) == word
+        except redis.ResponseError:
+            return False
+
     def disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from swamp.clock import iso
+
+FIELDS = ("run", "step", "dispatch", "machine", "worker", "target")
+"""What a line is about, where it is about that: a line of JSON has them as fields of their own. Who logs gives them as
+`extra`."""
 
 
 class _Lines(logging.Formatter):
@@ -19,8 +24,14 @@ class _Lines(logging.Formatter):
 
 
 class _Json(logging.Formatter):
+    def __init__(self, always: Mapping[str, str]) -> None:
+        super().__init__()
+        self._always = always
+
     def format(self, record: logging.LogRecord) -> str:
         document = {"time": _time(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        document |= self._always
+        document |= {name: str(value) for name in FIELDS if (value := getattr(record, name, None))}
         if record.exc_info:
             document["trace"] = self.formatException(record.exc_info)
         return json.dumps(document, ensure_ascii=False)
@@ -30,9 +41,10 @@ def _time(record: logging.LogRecord) -> str:
     return iso(datetime.fromtimestamp(record.created, UTC))
 
 
-def log_to_stderr(*, as_json: bool) -> None:
-    """Show what Swamp logs from here on. Other libraries are heard from warnings on."""
+def log_to_stderr(*, as_json: bool, always: Mapping[str, str] | None = None) -> None:
+    """Show what Swamp logs from here on. Other libraries are heard from warnings on. `always` goes into every line of
+    JSON."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if as_json else _Lines())
+    handler.setFormatter(_Json(always or {}) if as_json else _Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("swamp").setLevel(logging.INFO)

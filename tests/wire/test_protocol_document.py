@@ -226,7 +226,7 @@ def keys_of_the_code() -> set[str]:
     """Every key pattern of `keyspace`, written as the document writes it."""
     blanks = {"target": ["<T>"], "dispatch": ["<id>"], "machine": ["<machine>"], "name": ["<W>"]}
     blanks["kind"] = re.findall(r"`(\w+)`", (keyspace.registry.__doc__ or "").partition("`kind` is")[2])
-    found = {keyspace.QUEUES, keyspace.WORKERS, keyspace.BELL, keyspace.REPO}
+    found = {keyspace.QUEUES, keyspace.WORKERS, keyspace.BELL, keyspace.ECHO, keyspace.REPO}
     for name, function in inspect.getmembers(keyspace, inspect.isfunction):
         first, *more = inspect.signature(function).parameters
         found.update(function(value, *(blanks[other][0] for other in more)) for value in blanks[first])

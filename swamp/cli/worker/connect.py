@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
 
 from swamp.cli.context import Context, examples, options_with
+from swamp.cli.logformat import log_format_option
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError, Usage
 from swamp.tls import client_context
 
@@ -65,6 +66,14 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     metavar="SECONDS",
     help="How long running steps may go on after the first Ctrl-C.",
 )
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    envvar="SWAMP_WORKER_HEALTH_PORT",
+    metavar="PORT",
+    help="Answer /health and /ready over HTTP on this port of this machine; 0 takes any free one (default: nowhere).",
+)
+@log_format_option
 @options_with("Write the log as JSON, one object a line.")
 def command(
     ctx: Context,
@@ -75,11 +84,13 @@ def command(
     ca_cert: Path | None,
     concurrency: str,
     grace: float,
+    health_port: int | None,
 ) -> None:
     """Join the orchestrator at URL (ws://host:port, or wss://) and run the steps of the token's target on this machine.
 
     The worker reconnects by itself, whatever happens to the orchestrator or the network. Ctrl-C lets running steps
-    finish; a second Ctrl-C ends them. It needs no repository.
+    finish; a second Ctrl-C ends them. It needs no repository. With --health-port, /health says whether the worker
+    lives, /ready whether it takes work.
     """
     from workers.session import session_url
 
@@ -96,12 +107,6 @@ def command(
     from workers.identity import Identity
     from workers.worker import Worker, WorkerOptions, log
 
-    log_to_stderr(as_json=ctx.json)
-    if cache_dir is None:
-        log.warning(
-            "no --cache-dir: after a restart this is another machine to the orchestrator, and results that are not "
-            "delivered by then are lost"
-        )
     try:
         mine = Identity.load_or_create(cache_dir)
     except OSError as error:
@@ -109,12 +114,24 @@ def command(
             f"the cache directory {cache_dir} cannot be used: {error.strerror or error}",
             hint="choose a directory that this user may write, with --cache-dir",
         ) from error
-    with closing(mine) as identity:
+    with ExitStack() as stack:
+        identity = stack.enter_context(closing(mine))
+        log_to_stderr(as_json=ctx.json, always={"machine": identity.machine_id})
+        if cache_dir is None:
+            log.warning(
+                "no --cache-dir: after a restart this is another machine to the orchestrator, and results that are "
+                "not delivered by then are lost"
+            )
         again = _read_again(ctx, token_file, credentials, log.warning)
         options = WorkerOptions(url, again, slots, grace, ca_cert)
         worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
+        if health_port is not None:
+            from workers.health import HealthServer
+
+            health = stack.enter_context(closing(HealthServer(health_port, worker.why_not_alive, worker.why_not_ready)))
+            log.info("health: http://127.0.0.1:%d/health", health.port)
         worker.get_ready()
         log.info("connecting to %s (%d slots)", url, slots)
         if not worker.run():
