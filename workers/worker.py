@@ -360,7 +360,7 @@ class Worker:
         """Numbers follow the order in which the server says things: say, finish, begin."""
         request = Exchange(claim=claim)
         if heartbeat:
-            request.say.append(self._sealed(0, self._heartbeat()))
+            request.beat = self._sealed(0, self._heartbeat())
         say, self._say = self._say[:SAY_AT_ONCE], self._say[SAY_AT_ONCE:]
         for body in say:
             if isinstance(body, OutputLines):

@@ -11,7 +11,6 @@ local KEPT = 1000            -- finished and failed jobs kept per target, for RQ
 local FAR = 31536000         -- seconds: RQ's tools move what has "expired" when they look; nothing of ours does
 local STEP = 0.000001        -- seconds: what is recorded together keeps its order
 local MARGIN = 10            -- seconds that a worker's hash outlives its name in the lists of workers
-local COLLECT_BYTES = 16777216
 
 local function key(machine, name) return 'swamp:m:' .. machine .. ':' .. name end
 
@@ -39,7 +38,8 @@ end
 
 -- machine   who calls
 -- target    its target
--- say       {sealed event, ...}: first, because what a step printed comes before its end
+-- beat      a sealed heartbeat, or nil: it does not ring the bell, the sweep is soon enough for it
+-- say       {sealed event, ...}: before the rest, because what a step printed comes before its end
 -- finish    {{dispatch, sealed result, sealed event}, ...}: the result into the hash, the event onto the stream
 -- begin     {{dispatch, sealed "started", sealed "dropped"}, ...}: is the claim still ours? then it is given up and
 --           "started" is said; otherwise "dropped" is said under the same number. Only one of begin and take_back
@@ -54,6 +54,7 @@ local function exchange(_, args)
   local up, claimed = key(machine, 'up'), key(machine, 'claimed')
   local finished, begun, said, work = {}, {}, {}, {}
 
+  if request.beat then redis.pcall('XADD', up, '*', 'm', request.beat) end
   for i, message in ipairs(request.say) do
     said[i] = status(redis.pcall('XADD', up, '*', 'm', message))
   end
@@ -97,6 +98,7 @@ end
 
 -- machines  {machine, ...}
 -- count     messages per machine at most
+-- bytes     of all machines at most; what goes over it is still returned, nothing behind it
 -- marker    what swamp:repo must hold; something else means that this Redis is not the one that was prepared
 -- returns   {{machine, {claimed dispatch, ...}, {stream id, message, dispatch or "", sealed result or ""} ...}, ...}; machines without
 --           messages are left out. What is not trimmed yet comes again.
@@ -121,10 +123,10 @@ local function collect(_, args)
         end
         messages[#messages + 1] = {entry[1], message, dispatch, result}
         bytes = bytes + #message + #result
-        if bytes > COLLECT_BYTES then break end
+        if bytes > request.bytes then break end
       end
       found[#found + 1] = messages
-      if bytes > COLLECT_BYTES then break end
+      if bytes > request.bytes then break end
     end
   end
   return found

@@ -38,6 +38,7 @@ class Exchange:
     finish: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, sealed result, sealed event)
     begin: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, "started", "dropped"), sealed
     say: list[bytes] = field(default_factory=list)  #: sealed events
+    beat: bytes | None = None  #: a sealed heartbeat; nobody is called for it
     claim: int = 0
     release: list[str] = field(default_factory=list)  #: claims given up without beginning
     fetch: list[str] = field(default_factory=list)  #: claimed before; their sealed dispatches are wanted
@@ -63,6 +64,7 @@ def exchange(client: redis.Redis, machine: str, target: str, request: Exchange) 
             "finish": request.finish,
             "begin": request.begin,
             "say": request.say,
+            "beat": request.beat,
             "claim": request.claim,
             "release": request.release,
             "fetch": request.fetch,
@@ -92,21 +94,26 @@ class Collected:
     messages: list[Message]
 
 
-def collect(client: redis.Redis, machines: Sequence[str], count: int, marker: str) -> list[Collected]:
-    """Every machine that has said something that was not freed yet.
+def collect(
+    client: redis.Redis, machines: Sequence[str], count: int, size: int, marker: str
+) -> tuple[list[Collected], bool]:
+    """Every machine that has said something that was not freed yet, and whether there may be more than that: at most
+    `count` messages of each machine are read, and not many more than `size` bytes of all together.
 
     Raises `redis.ResponseError` (RESET …) if the server does not hold our `marker`: it was emptied or replaced.
     """
-    request = {"machines": list(machines), "count": count, "marker": marker}
+    request = {"machines": list(machines), "count": count, "bytes": size, "marker": marker}
     reply = cast("list[list[object]]", _call(client, "collect", request))
-    found = []
+    found, total, more = [], 0, False
     for entry in reply:
         machine = cast("bytes", entry[0]).decode()
         claimed = [dispatch.decode() for dispatch in cast("list[bytes]", entry[1])]
         rows = cast("list[tuple[bytes, bytes, bytes, bytes]]", entry[2:])
         messages = [Message(i.decode(), m, d.decode("ascii", "replace"), r) for i, m, d, r in rows]
         found.append(Collected(machine, claimed, messages))
-    return found
+        more = more or len(messages) == count
+        total += sum(len(message.sealed) + len(message.result) for message in messages)
+    return found, more or total > size
 
 
 def free(client: redis.Redis, machines: Iterable[tuple[str, str, Sequence[str]]]) -> None:

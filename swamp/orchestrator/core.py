@@ -115,7 +115,7 @@ class Core:
         self._rung = False
         self._turn = 0
         self._looked_at = time.monotonic()
-        self._collected = False  # the streams were looked at in this cycle
+        self._collected = False  # the streams were read to their end in this cycle
         self._stopping = False
         self._next_sweep = 0.0
         self._next_shown = 0.0
@@ -401,13 +401,13 @@ class Core:
             # Whose turn is first changes, so that a machine that says too much holds up no other.
             machines = list(self.members)
             self._turn = (self._turn + 1) % max(1, len(machines))
-            incoming = self.transport.collect(machines[self._turn :] + machines[: self._turn])
-            self._collected = True
+            incoming, more = self.transport.collect(machines[self._turn :] + machines[: self._turn])
+            self._collected = not more
         except redis.RedisError as error:
             self._redis_lost(error)
             return []
-        if incoming:
-            # There may be more; look again at once.
+        # What decides only once nothing is left to be read must see that nothing is.
+        if more or (incoming and (self._draining or self._farewells)):
             self._rung = True
             self._inbox.put(None)
         elif self._draining:

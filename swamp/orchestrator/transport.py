@@ -24,6 +24,7 @@ from swamp.clock import iso, utc_now
 
 #: Messages of one machine read in one round trip.
 BATCH = 2000
+BATCH_BYTES = 16 << 20  #: of all machines together
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,9 @@ class Transport:
     def push(self, target: str, jobs: Sequence[functions.Job], *, front: bool = False) -> None:
         functions.push(self._redis, target, jobs, iso(utc_now()), front=front)
 
-    def collect(self, machines: Sequence[str]) -> list[functions.Collected]:
-        return functions.collect(self._redis, machines, BATCH, self._marker)
+    def collect(self, machines: Sequence[str]) -> tuple[list[functions.Collected], bool]:
+        """What machines have said, and whether there may be more."""
+        return functions.collect(self._redis, machines, BATCH, BATCH_BYTES, self._marker)
 
     def free(self, machines: Sequence[tuple[str, str, Sequence[str]]]) -> None:
         functions.free(self._redis, machines)

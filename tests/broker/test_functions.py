@@ -15,6 +15,7 @@ from swamp.broker.acl import password_hash, worker_user
 from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis
 from swamp.broker.functions import (
+    Collected,
     Exchange,
     Exchanged,
     Job,
@@ -84,9 +85,14 @@ def ask(client: redis.Redis, machine: str = A, **request: object) -> Exchanged:
     return exchange(client, machine, TARGET, Exchange(**request))  # type: ignore[arg-type]
 
 
+def found_by(client: redis.Redis, machines: list[str], count: int) -> list[Collected]:
+    """What a collection brings that may be of 16 MiB."""
+    return collect(client, machines, count, 16 << 20, "m")[0]
+
+
 def heard(client: redis.Redis, machine: str = A, count: int = 1_000) -> list[Message]:
     """What the orchestrator finds in the machine's stream."""
-    return next((found.messages for found in collect(client, [machine], count, "m")), [])
+    return next((found.messages for found in found_by(client, [machine], count)), [])
 
 
 # ---------------------------------------------------------------------- the queue
@@ -224,6 +230,7 @@ def test_the_bell_rings_for_what_happened_to_steps_and_not_for_looking(
         bell.subscribe(keyspace.BELL)
         assert bell.get_message(timeout=5) is not None  # subscribed
         ask(worker(A), claim=1)
+        ask(worker(A), beat=b"heartbeat")
         ask(worker(A), say=[b"one", b"two"], begin=[(f"{TARGET}--1", b"started", b"dropped")])
         rung = bell.get_message(timeout=5)
         assert rung is not None
@@ -237,7 +244,7 @@ def test_the_bell_rings_for_what_happened_to_steps_and_not_for_looking(
 def test_what_was_collected_comes_again_until_it_is_freed(queue: redis.Redis, worker: Connect) -> None:
     ask(worker(A), say=[b"1", b"2"], finish=[("node--1", b"result", b"3")])
     ask(worker(B), B, say=[b"other"])
-    found = collect(queue, [A, "c" * 20, B], 1_000, "m")
+    found = found_by(queue, [A, "c" * 20, B], 1_000)
     assert [(one.machine, [m.sealed for m in one.messages]) for one in found] == [
         (A, [b"1", b"2", b"3"]),
         (B, [b"other"]),
@@ -261,8 +268,17 @@ def test_a_collection_holds_so_many_messages_and_so_many_bytes_at_most(queue: re
     ask(worker(A), say=[b"%d" % n for n in range(30)])
     assert [m.sealed for m in heard(queue, count=10)] == [b"%d" % n for n in range(10)]
     ask(worker(B), B, say=[b"x" * (5 << 20) for _ in range(8)])
-    (found,) = collect(queue, [B], 1_000, "m")
+    (found,) = found_by(queue, [B], 1_000)
     assert len(found.messages) == 4, "the rest comes next time"
+
+
+@pytest.mark.parametrize(("count", "size", "more"), [(2, 100, True), (3, 100, False), (3, 29, True), (3, 30, False)])
+def test_a_collection_tells_whether_it_may_have_left_something(
+    queue: redis.Redis, worker: Connect, count: int, size: int, more: bool
+) -> None:
+    ask(worker(A), say=[b"x" * 10, b"y" * 10])
+    ask(worker(B), B, say=[b"z" * 10])
+    assert collect(queue, [A, B], count, size, "m")[1] is more
 
 
 def test_one_machine_that_says_much_does_not_keep_others_from_being_heard(queue: redis.Redis, worker: Connect) -> None:
@@ -270,7 +286,7 @@ def test_one_machine_that_says_much_does_not_keep_others_from_being_heard(queue:
     ask(worker(B), B, say=[b"small"])
     collected: list[str] = []
     for _ in range(3):
-        for one in collect(queue, [A, B], 1_000, "m"):
+        for one in found_by(queue, [A, B], 1_000):
             collected.append(one.machine)
             free(queue, [(one.machine, one.messages[-1].stream_id, [])])
     assert B in collected
@@ -279,7 +295,7 @@ def test_one_machine_that_says_much_does_not_keep_others_from_being_heard(queue:
 def test_what_a_machine_has_claimed_comes_with_what_it_says(queue: redis.Redis, worker: Connect) -> None:
     push(queue, TARGET, jobs(1, 2), NOW)
     ask(worker(A), claim=2, say=[b"heartbeat"])
-    assert [one.claimed for one in collect(queue, [A], 10, "m")] == [ids(1, 2)]
+    assert [one.claimed for one in found_by(queue, [A], 10)] == [ids(1, 2)]
 
 
 @pytest.mark.parametrize("marker", [None, "another"])
@@ -288,7 +304,7 @@ def test_a_server_that_was_emptied_or_replaced_is_told_apart(queue: redis.Redis,
     if marker:
         queue.hset(keyspace.REPO, "marker", marker)
     with pytest.raises(redis.ResponseError, match="RESET"):
-        collect(queue, [A], 10, "m")
+        found_by(queue, [A], 10)
 
 
 # ---------------------------------------------------------------------- spoiled keys
@@ -301,7 +317,7 @@ def test_a_machine_that_spoils_its_own_keys_silences_nobody_else(queue: redis.Re
     bad.xadd(keyspace.results(A), {"not": "a hash"})
     ask(worker(B), B, say=[b"well"], finish=[("node--9", b"result", b"done")])
     assert [m.sealed for m in heard(queue, B)] == [b"well", b"done"]
-    assert [one.machine for one in collect(queue, [A, B], 10, "m")] == [B]
+    assert [one.machine for one in found_by(queue, [A, B], 10)] == [B]
     free(queue, [(A, "1-1", ["node--1"]), (B, "1-1", [])])
     assert take_back(queue, A) == take_back(queue, A, ids(1)) == []
     assert ask(bad, say=[b"again"], finish=[("node--1", b"result", b"finished")]).say == [1], "and it is healed"
