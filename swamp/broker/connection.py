@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
+from swamp.broker.location import Location, of_socket, parse_server, shown
 from swamp.errors import Invalid, Unreachable
 
 CONNECT_TIMEOUT = 5.0  # seconds until a server that does not answer counts as away
@@ -25,7 +26,7 @@ BLOCKING_REPLY_TIMEOUT = LONGEST_BLOCK + 10.0  # a half-open connection is notic
 OLDEST_SERVER = (7, 0)  # read/write key permissions and function libraries begin here
 
 # Newer versions greet with `driver_info`, older ones with `lib_name`. A worker's user may not send that greeting.
-_QUIET: dict[str, object] = (
+_QUIET: dict[str, Any] = (
     {"driver_info": None}
     if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
     else {"lib_name": None, "lib_version": None}
@@ -45,8 +46,31 @@ class Server:
     """New whenever the data set was emptied by a restart or taken over by another server."""
 
 
+def settings(*, patience: float, tls: bool, ca_certificate: Path | None) -> dict[str, Any]:
+    """What every connection has in common; an answer must come within `patience` seconds.
+
+    With TLS the server's certificate has to bear the host's name, signed by a CA in `ca_certificate` (PEM) or by one of
+    the system's.
+    """
+    common: dict[str, Any] = {
+        "single_connection_client": True,
+        "socket_timeout": patience,
+        "socket_connect_timeout": min(CONNECT_TIMEOUT, patience),
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "protocol": 2,
+        **_QUIET,
+    }
+    if tls:
+        # Before redis-py 6.0 names were not checked unless one asked for it.
+        common.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True)
+        if ca_certificate is not None:
+            common.update(ssl_ca_certs=str(ca_certificate))
+    return common
+
+
 def connect(
-    url: str,
+    where: str | Location,
     *,
     username: str | None = None,
     password: str | None = None,
@@ -56,67 +80,56 @@ def connect(
 ) -> redis.Redis:
     """A client that owns one connection, opened now; after an error the next command opens it anew.
 
-    `url` is `redis://`, `rediss://` or `unix://`; what it says about user and password is used unless `username` or
-    `password` is given. With `unix_socket` the URL is not looked at. With `rediss://` the server's certificate has to
-    bear the host's name, signed by a CA in `ca_certificate` (PEM) or by one of the system's. Take `blocking=True` for a
-    connection that waits in `BLMOVE` or `XREAD BLOCK` (at most `LONGEST_BLOCK` seconds): any other answer must come
-    within 5 s. A command is never repeated on its own, because only the caller knows whether doing it twice is
-    harmless.
+    `where` is a location, or a URL of one server, as `swamp.broker.location` describes it; with `unix_socket` it is not
+    looked at. The user and password in it are used unless `username` or `password` is given. `ca_certificate`: see
+    `settings`. Take `blocking=True` for a connection that waits in `BLMOVE` or `XREAD BLOCK` (at most `LONGEST_BLOCK`
+    seconds): any other answer must come within 5 s. A command is never repeated on its own, because only the caller
+    knows whether doing it twice is harmless.
 
     A pipeline of this client uses a second connection of its own, with the same settings.
 
     Raises `Invalid` for a URL that is none, and redis-py's `ConnectionError`, `TimeoutError` or `AuthenticationError`
     when the server does not let us in: callers that may wait try again, others go through `reach`.
     """
-    settings: dict[str, object] = {
-        "single_connection_client": True,
-        "socket_timeout": BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-        "protocol": 2,
-        **_QUIET,
-    }
-    if unix_socket is None and not url.startswith("unix://"):
-        settings["socket_keepalive"] = True
     if unix_socket is not None:
-        url = f"unix://{unix_socket}"
-    try:
-        split = urlsplit(url)
-        if split.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(url)
-        if username is not None or password is not None:
-            # redis-py lets the URL win over arguments.
-            split = split._replace(netloc=split.netloc.rpartition("@")[2])
-            settings.update(username=username, password=password)
-        if split.scheme == "rediss":
-            settings.update(ssl_check_hostname=True)  # before 6.0 it was off unless said
-            if ca_certificate is not None:
-                settings.update(ssl_ca_certs=str(ca_certificate))
-        client: redis.Redis = redis.Redis.from_url(urlunsplit(split) if split.netloc else url, **settings)
-    except (ValueError, TypeError) as error:
-        raise Invalid(
-            f"'{shown(url)}' is not a Redis URL", hint="write for example redis://user:password@host:6379/0"
-        ) from error
+        location = of_socket(unix_socket)
+    else:
+        location = parse_server(where) if isinstance(where, str) else where
+    login = (username, password) if username or password else (location.username, location.password)
+    scheme = location.url.partition(":")[0]
+    chosen = settings(
+        patience=BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT,
+        tls=scheme == "rediss",
+        ca_certificate=ca_certificate,
+    )
+    chosen.pop("ssl", None)  # the URL says it
+    if scheme != "unix":
+        chosen["socket_keepalive"] = True
+    client: redis.Redis = redis.Redis.from_url(location.url, username=login[0], password=login[1], **chosen)
     return client
 
 
-def reach(
-    url: str, *, username: str | None = None, password: str | None = None, ca_certificate: Path | None = None
-) -> redis.Redis:
+def reach(where: Location, *, ca_certificate: Path | None = None) -> redis.Redis:
     """`connect` for a person who waits at the terminal: raises `Unreachable`, saying which server and why."""
     try:
-        client = connect(url, username=username, password=password, ca_certificate=ca_certificate)
+        client = connect(where, ca_certificate=ca_certificate)
         client.ping()
-    except redis.AuthenticationError as error:
-        raise Unreachable(
-            f"Redis at {shown(url)} refuses the login: {error}", hint="check the user name and password in the URL"
-        ) from error
     except redis.RedisError as error:
-        raise Unreachable(
-            f"Redis at {shown(url)} does not answer: {error}", hint="check the address, and that the server runs"
-        ) from error
+        raise unreachable(where.url, error) from error
     return client
+
+
+def unreachable(url: str, error: redis.RedisError) -> Unreachable:
+    """What a person is told about a server that did not let us in."""
+    where = f"Redis at {shown(url)}"
+    if isinstance(error, redis.AuthenticationError):
+        return Unreachable(f"{where} refuses the login: {error}", hint="check the user name and password in the URL")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return Unreachable(
+            f"{where} shows a certificate that cannot be trusted: {error}",
+            hint="name the CA that signed it with --redis-ca-cert, and the host as the certificate names it",
+        )
+    return Unreachable(f"{where} does not answer: {error}", hint="check the address, and that the server runs")
 
 
 def check_server(client: redis.Redis, url: str) -> Server:
@@ -130,6 +143,12 @@ def check_server(client: redis.Redis, url: str) -> Server:
         )
     if version_tuple(version) < OLDEST_SERVER:
         raise Invalid(f"{where} has version {version}", hint="use Redis 7.0 or newer, or Valkey 7.2 or newer")
+    if facts.get("role", "master") != "master":
+        raise Invalid(
+            f"{where} is a replica, and can only be read",
+            hint="name its master, or the Sentinels: redis+sentinel://host:26379/service",
+            code="redis_replica",
+        )
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise Invalid(
@@ -149,12 +168,3 @@ def version_tuple(text: str) -> tuple[int, int]:
     major, _, rest = text.partition(".")
     minor = rest.partition(".")[0]
     return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
-
-
-def shown(url: str) -> str:
-    """The URL as a person may see it: without user, password and options."""
-    try:
-        split = urlsplit(url)
-        return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
-    except ValueError:
-        return "the given URL"

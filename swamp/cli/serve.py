@@ -18,6 +18,7 @@ from swamp.errors import Usage
         "swamp serve --port 9191",
         "swamp serve --host 0.0.0.0 --cert-file orchestrator.pem --key-file orchestrator.key",
         "SWAMP_REDIS_URL=redis://user:password@127.0.0.1:6379/0 swamp serve",
+        "SWAMP_REDIS_URL=redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/mymaster swamp serve",
     ),
 )
 @click.option(
@@ -108,7 +109,10 @@ def command(
     if key_file is not None and cert_file is None:
         raise Usage("--key-file needs --cert-file", hint="name the certificate that the key belongs to")
     repo = ctx.repo
+    if redis_ca_cert is not None and not redis_url:
+        raise Usage("--redis-ca-cert is for a server named by --redis-url", hint="add --redis-url rediss://host:6379/0")
 
+    from swamp.orchestrator.redis_server import RedisOptions
     from swamp.orchestrator.serve import ServeOptions, serve
     from swamp.output.logs import log_to_stderr
 
@@ -116,10 +120,7 @@ def command(
     options = ServeOptions(
         host=host,
         port=port,
-        redis_url=redis_url or None,
-        worker_redis_url=worker_redis_url or None,
-        redis_ca_certificate=redis_ca_cert,
-        insecure_redis=insecure_redis,
+        redis=RedisOptions(redis_url or None, redis_ca_cert, worker_redis_url or None, insecure_redis),
         certificate=cert_file,
         key=key_file,
         insecure_bind=insecure_bind,

@@ -353,7 +353,7 @@ class Core:
                 for member in self.members.values()
                 if (password_hash := self._password_hashes.get(member.machine)) is not None
             ]
-            self.transport.connect(users, str(self.repo.root))
+            self.transport.connect(users)
             # In this order: first nothing can be claimed, then nothing that was claimed can begin, then everything
             # that did begin is known. Only then is it safe to push again.
             self.transport.clear_queues({*self.ledger.lanes, *self._targets})

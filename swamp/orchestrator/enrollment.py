@@ -261,7 +261,7 @@ class Enrollment:
             boot=core.boot,
             incarnation=core.incarnation,
             applied=member.number if member.epoch == hello.epoch else 0,
-            redis_url=core.transport.address().worker_url,
+            redis_url=core.transport.address.worker_url,
             redis_user=f"swamp-m-{member.machine}",
             redis_password=password,
             target_key=core.keys.target_key(token.name),

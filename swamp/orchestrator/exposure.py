@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from swamp.addresses import crosses_the_network, is_loopback
-from swamp.broker.connection import shown
+from swamp.broker.location import Watched, parse, shown
 from swamp.errors import Invalid, NotAllowed, Usage
 
 BIND_COSTS = (
@@ -44,7 +44,7 @@ def check_redis(url: str | None, worker_url: str | None, *, insecure: bool) -> s
             )
         _check_told(worker_url)
     for given, who in ((url, "the orchestrator"), (worker_url, "workers")):
-        if given is None or not crosses_the_network(given):
+        if given is None or not any(map(crosses_the_network, _addresses(given))):
             continue
         if not insecure:
             raise NotAllowed(
@@ -54,6 +54,15 @@ def check_redis(url: str | None, worker_url: str | None, *, insecure: bool) -> s
             )
         return f"Redis at {shown(given)} is used without TLS: {REDIS_COSTS}"
     return None
+
+
+def _addresses(url: str) -> list[str]:
+    """What is connected to, at first: of a service its Sentinels, which then tell where the server is."""
+    try:
+        location = parse(url)
+    except Invalid:
+        return [url]
+    return [location.at(*sentinel).url for sentinel in location.sentinels] if isinstance(location, Watched) else [url]
 
 
 def _check_told(url: str) -> None:

@@ -11,29 +11,17 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import uvicorn
 
 from swamp import marker
 from swamp.addresses import bracketed
-from swamp.broker.acl import (
-    MONITOR_USER,
-    OPERATOR_USER,
-    ORCHESTRATOR_USER,
-    AclUser,
-    monitor_rules,
-    operator_rules,
-    orchestrator_rules,
-    password_hash,
-)
-from swamp.broker.connection import check_server, reach, shown
-from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.clock import iso, utc_now
 from swamp.data.store import Store
 from swamp.errors import Busy, Invalid, Unreachable
@@ -42,9 +30,10 @@ from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.exposure import check_binding, check_redis
 from swamp.orchestrator.keys import OrchestratorKeys, load_or_create_keys
+from swamp.orchestrator.redis_server import RedisOptions, RedisServer
 from swamp.orchestrator.transport import BellListener, RedisAddress, Transport
 from swamp.repo import Repo
-from swamp.tls import client_context, fingerprint, server_context
+from swamp.tls import fingerprint, server_context
 
 if TYPE_CHECKING:
     import ssl
@@ -59,10 +48,7 @@ FAREWELL = 1
 class ServeOptions:
     host: str
     port: int
-    redis_url: str | None = None  #: None: an embedded server
-    worker_redis_url: str | None = None  #: None: workers use the same one
-    redis_ca_certificate: Path | None = None
-    insecure_redis: bool = False
+    redis: RedisOptions
     certificate: Path | None = None  #: None: without TLS
     key: Path | None = None  #: None: in the file of the certificate
     insecure_bind: bool = False
@@ -77,7 +63,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
     """
     costs = [
         check_binding(options.host, tls=options.certificate is not None, insecure=options.insecure_bind),
-        check_redis(options.redis_url, options.worker_redis_url, insecure=options.insecure_redis),
+        check_redis(options.redis.url, options.redis.worker_url, insecure=options.redis.insecure),
     ]
     tls = server_context(options.certificate, options.key) if options.certificate is not None else None
     with ExitStack() as stack:
@@ -88,11 +74,11 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         store = Store.open(repo.database, repo.blobs, create=True)
         stack.callback(store.close)
         keys = load_or_create_keys(repo, secrets.token_bytes)
-        server = RedisServer(repo, options, keys, environ)
+        server = RedisServer(repo, options.redis, keys, environ)
         stack.callback(server.stop)
-        server.start()
+        address = server.start()
         door = Door(listener, tls, fingerprint(options.certificate) if options.certificate is not None else None)
-        asyncio.run(_serve(repo, store, keys, server, door, environ))
+        asyncio.run(_serve(repo, store, keys, server, address, door, environ))
 
 
 @dataclass(frozen=True)
@@ -124,16 +110,21 @@ async def _serve(
     store: Store,
     keys: OrchestratorKeys,
     server: RedisServer,
+    address: RedisAddress,
     door: Door,
     environ: Mapping[str, str],
 ) -> None:
     secret = secrets.token_hex(32)
     repo_id = marker.read(repo).repo_id
     watchers = Watchers()
-    core = Core(
-        repo, store, keys, Transport(server.address, server.revive), environ, secrets.token_hex(8), watchers.notify
-    )
-    bell = BellListener(server.address, core.ring)
+    announcement = _Announcement(repo, {**door.announcement(), "secret": secret, "repoId": repo_id})
+
+    def connected(where: RedisAddress) -> None:
+        announcement.say(server.announcement(where))
+
+    transport = Transport(server.owner, server.locate, connected)
+    core = Core(repo, store, keys, transport, environ, secrets.token_hex(8), watchers.notify)
+    bell = BellListener(transport, core.ring)
     app = App(core, watchers, secret, repo_id)
     web = _WebServer(app.asgi, door.tls)
     told = asyncio.Event()
@@ -142,8 +133,7 @@ async def _serve(
     with _heeding_signals(told, core.hurry):
         try:
             async with web.running(door.listener):
-                facts = {**door.announcement(), "secret": secret, "repoId": repo_id, **server.announcement()}
-                with _announced(repo, facts):
+                with announcement.standing(server.announcement(address)):
                     log.info(
                         "listening on %s://%s (repository %s)", "wss" if door.tls else "ws", door.address, repo.root
                     )
@@ -155,79 +145,6 @@ async def _serve(
             bell.stop()
             await asyncio.to_thread(core.stop)
             log.info("stopped")
-
-
-# ---------------------------------------------------------------------- Redis
-
-
-class RedisServer:
-    """The Redis that this orchestrator uses: one of its own, or the one it was given."""
-
-    def __init__(self, repo: Repo, options: ServeOptions, keys: OrchestratorKeys, environ: Mapping[str, str]) -> None:
-        self._repo = repo
-        self._url = options.redis_url
-        self._worker_url = options.worker_redis_url
-        self._ca_certificate = options.redis_ca_certificate
-        self._keys = keys
-        self._run_dir = runtime_directory(environ)
-        self._embedded: EmbeddedRedis | None = None
-
-    def start(self) -> None:
-        if self._url is not None:
-            if self._ca_certificate is not None:
-                client_context(self._ca_certificate)  # says what is wrong with the file better than redis-py
-            client = reach(self._url, ca_certificate=self._ca_certificate)
-            try:
-                check_server(client, self._url)
-                for user in self._tool_users():
-                    client.execute_command(*user.set_user)
-            finally:
-                client.close()
-        else:
-            orchestrator = AclUser(
-                ORCHESTRATOR_USER, tuple(orchestrator_rules(password_hash(self._keys.redis_orchestrator)))
-            )
-            users = [orchestrator, *self._tool_users()]
-            self._embedded = EmbeddedRedis.start(self._repo.redis, self._run_dir, users)
-
-    def revive(self) -> None:
-        """Start the embedded server again if it has ended. Raises `Unreachable` or `Busy`."""
-        if self._embedded is not None and not self._embedded.running:
-            log.error("the embedded Redis server has ended; starting it again (its log: %s)", self._embedded.log_path)
-            self._embedded.stop()
-            self.start()
-
-    def stop(self) -> None:
-        if self._embedded is not None:
-            self._embedded.stop()
-
-    def address(self) -> RedisAddress:
-        if self._embedded is not None:
-            url = f"redis://127.0.0.1:{self._embedded.port}/0"
-            return RedisAddress(url, url, ORCHESTRATOR_USER, self._keys.redis_orchestrator, self._embedded.socket_path)
-        url = self._url or ""
-        return RedisAddress(url, _without_credentials(self._worker_url or url), ca_certificate=self._ca_certificate)
-
-    def announcement(self) -> dict[str, object]:
-        """What `swamp redis url` needs; passwords are in the key file."""
-        return {"redisUrl": _without_credentials(self.address().url)}
-
-    def description(self) -> str:
-        if self._embedded is not None:
-            return f"embedded server, port {self._embedded.port} (for tools: swamp redis url)"
-        return shown(self._url or "")
-
-    def _tool_users(self) -> list[AclUser]:
-        return [
-            AclUser(MONITOR_USER, tuple(monitor_rules(password_hash(self._keys.redis_monitor)))),
-            AclUser(OPERATOR_USER, tuple(operator_rules(password_hash(self._keys.redis_operator)))),
-        ]
-
-
-def _without_credentials(url: str) -> str:
-    """Options go too: among them may be a password, and they are the orchestrator's own."""
-    split = urlsplit(url)
-    return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
 
 
 # ---------------------------------------------------------------------- one of it, on one port
@@ -281,15 +198,41 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-@contextmanager
-def _announced(repo: Repo, facts: dict[str, object]) -> Iterator[None]:
-    """While this runs, the repository's commands find the orchestrator."""
-    document = {**facts, "pid": os.getpid(), "startedAt": iso(utc_now())}
-    write_atomically(repo.serve_info, (json.dumps(document, indent=2) + "\n").encode(), mode=0o600)
-    try:
-        yield
-    finally:
-        Path(repo.serve_info).unlink(missing_ok=True)
+class _Announcement:
+    """By which the repository's commands find the orchestrator, and Redis. May be used from any thread."""
+
+    def __init__(self, repo: Repo, facts: dict[str, object]) -> None:
+        self._path = Path(repo.serve_info)
+        self._facts = {**facts, "pid": os.getpid(), "startedAt": iso(utc_now())}
+        self._stands = False
+        self._lock = threading.Lock()
+
+    def say(self, facts: dict[str, object]) -> None:
+        """These hold from now on."""
+        with self._lock:
+            before, self._facts = self._facts, {**self._facts, **facts}
+            if self._stands and self._facts != before:
+                try:
+                    self._write()
+                except OSError as error:
+                    log.error("%s cannot be written: %s; commands may not find Redis", self._path, error)
+
+    @contextmanager
+    def standing(self, facts: dict[str, object]) -> Iterator[None]:
+        """It can be read while this runs."""
+        with self._lock:
+            self._facts = {**facts, **self._facts}  # what was said meanwhile is newer
+            self._write()
+            self._stands = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stands = False
+                self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        write_atomically(self._path, (json.dumps(self._facts, indent=2) + "\n").encode(), mode=0o600)
 
 
 @contextmanager

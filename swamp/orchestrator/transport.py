@@ -19,34 +19,53 @@ import redis
 
 from swamp.broker import functions, keyspace
 from swamp.broker.acl import AclUser
-from swamp.broker.connection import connect
+from swamp.broker.connection import check_server, connect
+from swamp.broker.location import Location
 from swamp.clock import iso, utc_now
+from swamp.errors import Invalid
 
 #: Messages of one machine read in one round trip.
 BATCH = 2000
 BATCH_BYTES = 16 << 20  #: of all machines together
+#: Seconds without a sound, though asked for one, after which the connection that listens to the bell is made anew.
+DEAF = 15.0
 
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """How the orchestrator reaches Redis, and how it tells workers to."""
+    """How the orchestrator reaches Redis at present, and how it tells workers to."""
 
-    url: str  #: with credentials, if it needs any
-    worker_url: str  #: without
-    username: str | None = None
-    password: str | None = None
-    unix_socket: Path | None = None
+    location: Location
+    worker_url: str  #: without user and password
     ca_certificate: Path | None = None  #: for `rediss://`; None: the system's
+    own: bool = False  #: an embedded server: nobody else can have it
 
     def open(self, *, blocking: bool = False) -> redis.Redis:
-        return connect(
-            self.url,
-            username=self.username,
-            password=self.password,
-            unix_socket=self.unix_socket,
-            ca_certificate=self.ca_certificate,
-            blocking=blocking,
-        )
+        return connect(self.location, ca_certificate=self.ca_certificate, blocking=blocking)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who uses a Redis: users, functions and RQ's keys cannot be shared by two repositories."""
+
+    id: str  #: made of the orchestrator's key: a clone of the repository has the same files but another key
+    repository: str  #: for people
+    tools: tuple[AclUser, ...] = ()  #: the users for monitoring tools
+
+    def take(self, client: redis.Redis, address: RedisAddress) -> None:
+        """Have the server for ourselves. Raises `Invalid` when Swamp cannot work on it, or it is another's."""
+        check_server(client, address.location.url)
+        if not address.own and not client.hsetnx(keyspace.REPO, "owner", self.id):
+            owner, repository = cast("list[bytes | None]", client.hmget(keyspace.REPO, "owner", "repository"))
+            if owner != self.id.encode():
+                raise Invalid(
+                    f"Redis at {address.location.url} belongs to another repository: "
+                    f"{(repository or b'').decode(errors='replace') or 'its place is not known'}",
+                    hint="give each repository a server of its own; if that one is gone for good, free the server "
+                    f"with: redis-cli DEL {keyspace.REPO}",
+                    code="foreign_redis",
+                )
+        client.hset(keyspace.REPO, mapping={"owner": self.id, "repository": self.repository})
 
 
 def call_tuple(dispatch: str) -> bytes:
@@ -58,13 +77,29 @@ def call_tuple(dispatch: str) -> bytes:
 class Transport:
     """One connection, used by the core thread only."""
 
-    def __init__(self, address: Callable[[], RedisAddress], revive: Callable[[], None]) -> None:
-        """`address` tells where Redis is now (an embedded server moves when it is started anew); `revive` starts an
-        embedded server that has ended, and may raise a `SwampError`."""
-        self.address = address
-        self._revive = revive
+    def __init__(
+        self,
+        owner: Owner,
+        locate: Callable[[], RedisAddress],
+        connected: Callable[[RedisAddress], None] = lambda address: None,
+    ) -> None:
+        """`locate` tells where Redis is now: an embedded server that has ended is started again and moves, and so does
+        the master behind Sentinels. It may take a second, and raise a `SwampError` or `redis.RedisError`. `connected`
+        hears of every connection."""
+        self._owner = owner
+        self._locate = locate
+        self._connected = connected
         self._client: redis.Redis | None = None
+        self._address: RedisAddress | None = None
         self._marker = ""  # by which the server is known to be the one that was prepared
+
+    @property
+    def address(self) -> RedisAddress:
+        """Where the connection goes. Raises `redis.ConnectionError` when there is none."""
+        address = self._address
+        if address is None:
+            raise redis.ConnectionError("not connected")
+        return address
 
     @property
     def up(self) -> bool:
@@ -76,28 +111,31 @@ class Transport:
             raise redis.ConnectionError("not connected")
         return self._client
 
-    def connect(self, users: Iterable[AclUser], repository: str) -> None:
+    def connect(self, users: Iterable[AclUser]) -> None:
         """Open the connection, and make sure that the library and the users of these machines are there, and no others.
 
-        May raise a `SwampError` too, where an embedded server cannot be started.
+        May raise a `SwampError` too: an embedded server cannot be started, or Swamp cannot work on this one.
         """
         self.disconnect()
-        self._revive()
-        client = self.address().open()
+        address = self._locate()
+        client = address.open()
         try:
+            self._owner.take(client, address)
             functions.load_library(client)
             wanted = {user.name: user for user in users}
             for name in client.execute_command("ACL", "USERS"):
                 if name.startswith(b"swamp-m-") and name.decode() not in wanted:
                     client.execute_command("ACL", "DELUSER", name)
-            for user in wanted.values():
+            # Users are not replicated: a server that was a replica until now has none of them.
+            for user in (*self._owner.tools, *wanted.values()):
                 client.execute_command(*user.set_user)
             self._marker = secrets.token_hex(8)
-            client.hset(keyspace.REPO, mapping={"repository": repository, "marker": self._marker})
+            client.hset(keyspace.REPO, "marker", self._marker)
         except BaseException:
             client.close()
             raise
-        self._client = client
+        self._client, self._address = client, address
+        self._connected(address)
 
     def echoes(self) -> bool:
         """Whether what is written comes back: False where the server takes nothing, for want of memory for one."""
@@ -109,7 +147,7 @@ class Transport:
             return False
 
     def disconnect(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._address = self._client, None, None
         if client is not None:
             with suppress(redis.RedisError, OSError):
                 client.close()
@@ -175,13 +213,14 @@ class Transport:
 
 
 class BellListener:
-    """Hears the bell that workers ring when something happened to a step, in a thread of its own.
+    """Hears the bell that workers ring when something happened to a step, in a thread of its own, on the server that
+    the transport is connected to.
 
     The bell only makes things quick. What was rung for while nobody listened is found by the sweep.
     """
 
-    def __init__(self, address: Callable[[], RedisAddress], rung: Callable[[], None]) -> None:
-        self._address = address
+    def __init__(self, transport: Transport, rung: Callable[[], None]) -> None:
+        self._transport = transport
         self._rung = rung
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
@@ -195,10 +234,22 @@ class BellListener:
     def _listen(self) -> None:
         while not self._stop.is_set():
             try:
-                with self._address().open(blocking=True) as client, client.pubsub() as bell:
+                address = self._transport.address
+                with address.open(blocking=True) as client, client.pubsub() as bell:
                     bell.subscribe(keyspace.BELL)
-                    while not self._stop.is_set():
-                        if bell.get_message(timeout=1.0) is not None:
-                            self._rung()
+                    heard = asked = time.monotonic()
+                    # A new connection of the transport has a new address, be it the same place.
+                    while not self._stop.is_set() and self._transport.address is address:
+                        now = time.monotonic()
+                        message = bell.get_message(timeout=1.0)
+                        if message is not None:
+                            heard = time.monotonic()
+                            if message["type"] != "pong":
+                                self._rung()
+                        elif now - heard > DEAF:
+                            break
+                        elif now - asked > DEAF / 3:
+                            bell.ping()
+                            asked = now
             except (redis.RedisError, OSError):
                 self._stop.wait(0.5)

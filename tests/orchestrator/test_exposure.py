@@ -31,6 +31,8 @@ def test_other_machines_need_tls_or_the_word_of_who_serves(host: str):
         "redis://127.0.0.1:6379/0",
         "redis://localhost",
         "redis:///1",
+        "redis+sentinel://127.0.0.1,localhost/mymaster",
+        "rediss+sentinel://one.example,two.example/mymaster",
         "rediss://redis.example",
         "unix:///run/redis.sock",
     ],
@@ -49,6 +51,11 @@ def test_a_redis_elsewhere_needs_tls_or_the_word_of_who_serves():
     assert costs is not None
     assert "passwords" in costs
     assert "hushhush" not in costs
+
+
+def test_sentinels_elsewhere_are_held_to_the_same():
+    with pytest.raises(NotAllowed, match="the orchestrator would speak to it without TLS"):
+        check_redis("redis+sentinel://localhost,one.example/mymaster", None, insecure=False)
 
 
 def test_what_workers_are_told_is_held_to_the_same():

@@ -18,7 +18,7 @@ def command(ctx: Context, full: bool) -> None:
 
     The user in it can only read. The URL holds its password: treat it as a secret.
     """
-    from urllib.parse import urlsplit, urlunsplit
+    from urllib.parse import urlencode, urlsplit, urlunsplit
 
     from swamp.broker.acl import MONITOR_USER, OPERATOR_USER
     from swamp.orchestrator.client import find
@@ -33,8 +33,11 @@ def command(ctx: Context, full: bool) -> None:
         )
     user, password = (OPERATOR_USER, keys.redis_operator) if full else (MONITOR_USER, keys.redis_monitor)
     try:
-        split = urlsplit(str(json.loads(ctx.repo.serve_info.read_bytes())["redisUrl"]))
-        url = urlunsplit(split._replace(netloc=f"{user}:{password}@{split.netloc}"))
+        said = json.loads(ctx.repo.serve_info.read_bytes())
+        split = urlsplit(str(said["redisUrl"]))
+        # The tools use redis-py, which takes a private CA from the URL.
+        options = urlencode({"ssl_ca_certs": said["redisCaCert"]}) if said["redisCaCert"] else ""
+        url = urlunsplit(split._replace(netloc=f"{user}:{password}@{split.netloc}", query=options))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid(
             f"{ctx.repo.serve_info} does not say where Redis is",

@@ -1,0 +1,124 @@
+"""The Redis that this orchestrator uses: a server of its own, one that it was given, or one behind Sentinels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from swamp.broker.acl import (
+    MONITOR_USER,
+    OPERATOR_USER,
+    ORCHESTRATOR_USER,
+    AclUser,
+    monitor_rules,
+    operator_rules,
+    orchestrator_rules,
+    password_hash,
+)
+from swamp.broker.connection import reach, unreachable
+from swamp.broker.embedded import EmbeddedRedis, runtime_directory
+from swamp.broker.location import Location, Watched, of_socket, parse, parse_server, shown
+from swamp.broker.sentinel import find_master
+from swamp.orchestrator.exposure import check_redis
+from swamp.orchestrator.keys import OrchestratorKeys
+from swamp.orchestrator.transport import Owner, RedisAddress
+from swamp.repo import Repo
+from swamp.tls import client_context
+from swamp.wire.envelope import machine_id_of
+
+log = logging.getLogger("swamp.orchestrator")
+
+
+@dataclass(frozen=True)
+class RedisOptions:
+    url: str | None = None  #: None: an embedded server
+    ca_certificate: Path | None = None  #: for `rediss://`; None: the system's
+    worker_url: str | None = None  #: where workers find it, if elsewhere
+    insecure: bool = False  #: may be on another machine without TLS
+
+
+class RedisServer:
+    """Raises `Invalid` for options that cannot be meant, `NotFound` for a file that is not there."""
+
+    def __init__(self, repo: Repo, options: RedisOptions, keys: OrchestratorKeys, environ: Mapping[str, str]) -> None:
+        self._repo = repo
+        self._options = options
+        self._keys = keys
+        self._run_dir = runtime_directory(environ)
+        self._embedded: EmbeddedRedis | None = None
+        self._where = None if options.url is None else parse(options.url)
+        self._worker_url = None if options.worker_url is None else parse_server(options.worker_url).url
+        self._ca_certificate = options.ca_certificate
+        if options.ca_certificate is not None:
+            client_context(options.ca_certificate)  # says what is wrong with the file better than redis-py
+
+    @property
+    def owner(self) -> Owner:
+        public = self._keys.static.public_key().public_bytes_raw()
+        return Owner(machine_id_of(public), str(self._repo.root), tuple(self._tool_users()))
+
+    def start(self) -> RedisAddress:
+        """Where it is. Raises `Unreachable` when the server does not answer, `Invalid` when Swamp cannot work on it."""
+        if self._where is None:
+            return self._locate_embedded(self._start_embedded())
+        try:
+            address = self.locate()
+        except redis.RedisError as error:
+            raise unreachable(shown(self._options.url or ""), error) from error
+        with reach(address.location, ca_certificate=self._ca_certificate) as client:
+            self.owner.take(client, address)
+        return address
+
+    def _start_embedded(self) -> EmbeddedRedis:
+        rules = orchestrator_rules(password_hash(self._keys.redis_orchestrator))
+        users = [AclUser(ORCHESTRATOR_USER, tuple(rules)), *self._tool_users()]
+        self._embedded = EmbeddedRedis.start(self._repo.redis, self._run_dir, users)
+        return self._embedded
+
+    def stop(self) -> None:
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    def locate(self) -> RedisAddress:
+        """Where it is now; an embedded server that has ended is started again. Raises what `start` raises, and
+        `redis.ConnectionError` when no Sentinel knows."""
+        if self._embedded is not None:
+            return self._locate_embedded(self._embedded)
+        location = self._where
+        if isinstance(location, Watched):
+            location = find_master(location, self._ca_certificate)
+            check_redis(location.url, None, insecure=self._options.insecure)
+        if location is None:
+            raise redis.ConnectionError("the embedded server was not started")
+        return RedisAddress(location, self._worker_url or location.url, self._ca_certificate)
+
+    def _locate_embedded(self, embedded: EmbeddedRedis) -> RedisAddress:
+        if not embedded.running:
+            log.error("the embedded Redis server has ended; starting it again (its log: %s)", embedded.log_path)
+            embedded.stop()
+            embedded = self._start_embedded()
+        url = f"redis://127.0.0.1:{embedded.port}/0"
+        location = Location(of_socket(embedded.socket_path).url, ORCHESTRATOR_USER, self._keys.redis_orchestrator)
+        return RedisAddress(location, self._worker_url or url, own=True)
+
+    def announcement(self, address: RedisAddress) -> dict[str, Any]:
+        """What `swamp redis url` needs; passwords are in the key file."""
+        tool_url = address.worker_url if address.own else address.location.url
+        ca_file = self._ca_certificate
+        return {"redisUrl": tool_url, "redisCaCert": str(ca_file.resolve()) if ca_file is not None else None}
+
+    def description(self) -> str:
+        if self._embedded is not None:
+            return f"embedded server, port {self._embedded.port} (for tools: swamp redis url)"
+        return shown(self._options.url or "")
+
+    def _tool_users(self) -> list[AclUser]:
+        return [
+            AclUser(MONITOR_USER, tuple(monitor_rules(password_hash(self._keys.redis_monitor)))),
+            AclUser(OPERATOR_USER, tuple(operator_rules(password_hash(self._keys.redis_operator)))),
+        ]
