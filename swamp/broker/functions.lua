@@ -208,7 +208,7 @@ end
 -- records   in order:
 --   {"started", target, dispatch, execution, worker, started at}
 --   {"ended", target, dispatch, execution, worker, started at or "", ended at, "finished" | "failed" | "canceled",
---    why it failed as RQ packs it, or "", seconds that it ran}
+--    why it failed as RQ packs it, or "", seconds that it ran, 1 if it was "started" in an earlier call, else 0}
 --   {"worker", name, target, seconds to live, {field, value, ...}}: without fields for one that is known already
 --   {"left", name, target}
 local function mirror(_, args)
@@ -230,41 +230,66 @@ local function mirror(_, args)
     sound('HSET', current, 'current_job', id, 'state', 'busy')
   end
 
-  local function ended(order, target, id, execution, worker, started_at, ended_at, state, failure, seconds)
-    local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
-    sound('ZREM', 'rq:wip:' .. target, running)
-    sound('DEL', 'rq:executions:' .. id, 'rq:execution:' .. running)
+  -- What ended together goes into each registry at once, and into the hash of each worker.
+  local registries, workers = {}, {}
+
+  local function ended(order, target, id, execution, worker, started_at, ended_at, state, failure, seconds, listed)
+    local running = id .. ':' .. execution
+    if listed == 1 then
+      sound('ZREM', 'rq:wip:' .. target, running)
+      sound('DEL', 'rq:executions:' .. id, 'rq:execution:' .. running)
+    end
     if sound('EXISTS', 'rq:job:' .. id) == 1 then
       sound('HDEL', 'rq:job:' .. id, 'swamp')
-      sound('HSET', 'rq:job:' .. id, 'status', state, 'ended_at', ended_at, 'worker_name', worker)
-      if started_at ~= '' then sound('HSET', 'rq:job:' .. id, 'started_at', started_at) end
-      local result = {'worker_name', worker, 'execution_id', execution}
+      local fields = {'status', state, 'ended_at', ended_at, 'worker_name', worker}
+      if started_at ~= '' then fields[7], fields[8] = 'started_at', started_at end
+      sound('HSET', 'rq:job:' .. id, unpack(fields))
       if state == 'finished' then
-        sound('XADD', 'rq:results:' .. id, '*', 'type', '1', unpack(result))
+        sound('XADD', 'rq:results:' .. id, '*', 'type', '1', 'worker_name', worker, 'execution_id', execution)
       elseif state == 'failed' then
-        sound('XADD', 'rq:results:' .. id, '*', 'type', '2', 'exc_string', failure, unpack(result))
+        sound('XADD', 'rq:results:' .. id, '*', 'type', '2', 'exc_string', failure, 'worker_name', worker,
+          'execution_id', execution)
       end
       local registry = 'rq:' .. state .. ':' .. target
-      sound('ZADD', registry, at + FAR + order * STEP, id)
-      local excess = sound('ZCARD', registry) - KEPT
-      if excess > 0 then
-        local oldest = sound('ZPOPMIN', registry, excess)
-        for i = 1, #oldest, 2 do sound('DEL', 'rq:job:' .. oldest[i], 'rq:results:' .. oldest[i]) end
-      end
+      local members = registries[registry] or {}
+      registries[registry] = members
+      members[#members + 1] = at + FAR + order * STEP
+      members[#members + 1] = id
     end
-    if worker ~= '' and sound('EXISTS', current) == 1 then
-      sound('SREM', current .. ':executions', running)
-      if state ~= 'canceled' then
-        sound('HINCRBY', current, state == 'finished' and 'successful_job_count' or 'failed_job_count', 1)
-      end
-      sound('HINCRBYFLOAT', current, 'total_working_time', seconds)
-      local other = sound('SRANDMEMBER', current .. ':executions')
-      if other then
-        sound('HSET', current, 'current_job', string.match(other, '^(.*):'))
-      else
-        sound('HDEL', current, 'current_job')
-        sound('HSET', current, 'state', 'idle')
-      end
+    if worker ~= '' then
+      local sums = workers[worker] or {finished = 0, failed = 0, canceled = 0, seconds = 0, executions = {}}
+      workers[worker] = sums
+      sums[state] = sums[state] + 1
+      sums.seconds = sums.seconds + tonumber(seconds)
+      if listed == 1 then sums.executions[#sums.executions + 1] = running end
+    end
+  end
+
+  local function keep(registry, members)
+    for i = 1, #members, 1000 do
+      sound('ZADD', registry, unpack(members, i, math.min(i + 999, #members)))
+    end
+    local excess = sound('ZCARD', registry) - KEPT
+    if excess <= 0 then return end
+    local oldest = sound('ZPOPMIN', registry, excess)
+    for i = 1, #oldest, 2 do sound('DEL', 'rq:job:' .. oldest[i], 'rq:results:' .. oldest[i]) end
+  end
+
+  local function worked(worker, sums)
+    local current = 'rq:worker:' .. worker
+    if sound('EXISTS', current) == 0 then return end
+    for i = 1, #sums.executions, 1000 do
+      sound('SREM', current .. ':executions', unpack(sums.executions, i, math.min(i + 999, #sums.executions)))
+    end
+    if sums.finished > 0 then sound('HINCRBY', current, 'successful_job_count', sums.finished) end
+    if sums.failed > 0 then sound('HINCRBY', current, 'failed_job_count', sums.failed) end
+    sound('HINCRBYFLOAT', current, 'total_working_time', string.format('%.3f', sums.seconds))
+    local other = sound('SRANDMEMBER', current .. ':executions')
+    if other then
+      sound('HSET', current, 'current_job', string.match(other, '^(.*):'))
+    else
+      sound('HDEL', current, 'current_job')
+      sound('HSET', current, 'state', 'idle')
     end
   end
 
@@ -282,7 +307,7 @@ local function mirror(_, args)
     if r[1] == 'started' then
       started(r[2], r[3], r[4], r[5], r[6])
     elseif r[1] == 'ended' then
-      ended(order, r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10])
+      ended(order, r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11])
     elseif r[1] == 'worker' then
       local name, target, fields = 'rq:worker:' .. r[2], r[3], r[5]
       sound('HSET', name, 'last_heartbeat', now, 'queues', target)
@@ -302,6 +327,8 @@ local function mirror(_, args)
       sound('DEL', name, name .. ':executions')
     end
   end
+  for registry, members in pairs(registries) do keep(registry, members) end
+  for worker, sums in pairs(workers) do worked(worker, sums) end
   for names, ttl in pairs(shown) do tidy(names, ttl) end
   return #request.records
 end

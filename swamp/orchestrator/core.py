@@ -38,7 +38,7 @@ from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member, Session
-from swamp.orchestrator.mirror import worker_fields
+from swamp.orchestrator.mirror import books, worker_fields
 from swamp.orchestrator.transport import Transport, call_tuple
 from swamp.pace import Pace
 from swamp.repo import Repo
@@ -523,10 +523,9 @@ class Core:
                 shown.append(("left", member.worker, member.target))
                 member.shown = False
         if shown or records:
-            now_text = self._now()
-            stamped = [(*r[:6], r[6] or now_text, *r[7:]) if r[0] == "ended" else r for r in records]
-            for first in range(0, len(stamped) + 1, 1000):
-                self.transport.mirror([*(shown if first == 0 else []), *stamped[first : first + 1000]])
+            told = books(records, self._now())
+            for first in range(0, len(told) + 1, 1000):
+                self.transport.mirror([*(shown if first == 0 else []), *told[first : first + 1000]])
             records.clear()
 
     # ------------------------------------------------------------------ machines

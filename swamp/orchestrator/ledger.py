@@ -179,7 +179,7 @@ class Ledger:
             member = self.members.get(live.machine)
             if live.begun and member is not None:
                 started = live.started_at or now
-                self.records.append(("started", live.target, live.id, f"a{live.attempt}", member.worker, started))
+                self.records.append(("running", live.target, live.id, f"a{live.attempt}", member.worker, started))
 
     def restore(self, rows: Iterable[DispatchRow]) -> None:
         """Take up the dispatches of the database."""

@@ -10,8 +10,11 @@ from __future__ import annotations
 import re
 import zlib
 from base64 import b64encode
+from collections.abc import Sequence
 
 from swamp.orchestrator.members import Member
+
+Record = tuple[object, ...]  #: one of `swamp1_mirror`; docs/protocol.md has their fields
 
 _SAYS_NOTHING_MORE = re.compile(
     r"Command (exited with code -?\d+|was ended by signal [A-Z0-9]+|timed out after \d+ ms)", re.ASCII
@@ -33,6 +36,22 @@ def worker_fields(member: Member, now: str) -> list[str]:
         "shutdown_requested_date": "",
     }
     return [text for pair in known.items() for text in pair]
+
+
+def books(records: Sequence[Record], now: str) -> list[Record]:
+    """The ledger's records as the server's function takes them. What started and ended since the last time is told once,
+    as ended: nobody could have seen it run. `running` is what may be listed already, from before Redis was away."""
+    started = {record[2] for record in records if record[0] == "started"}
+    ended = {record[2] for record in records if record[0] == "ended"}
+    told: list[Record] = []
+    for record in records:
+        if record[0] == "ended":
+            told.append((*record[:6], record[6] or now, *record[7:], int(record[2] not in started)))
+        elif record[0] == "running":
+            told.append(("started", *record[1:]))
+        elif record[2] not in ended:
+            told.append(record)
+    return told
 
 
 def failure(error: str, run_id: str) -> str:

@@ -362,7 +362,7 @@ def test_spoiled_books_are_made_anew(queue: redis.Redis) -> None:
     records = [
         ("worker", "w", TARGET, 60, ["birth", NOW, "state", "idle"]),
         ("started", TARGET, "node--1", "a1", "w", NOW),
-        ("ended", TARGET, "node--1", "a1", "w", NOW, NOW, "finished", "", "1.5"),
+        ("ended", TARGET, "node--1", "a1", "w", NOW, NOW, "finished", "", "1.5", 1),
     ]
     mirror(queue, records[:1], NOW, 1.0)
     queue.hset("rq:worker:w", "successful_job_count", "many")
@@ -425,7 +425,8 @@ def test_the_last_thousand_ended_jobs_of_a_target_are_kept_and_no_key_of_older_o
     push(queue, TARGET, jobs(*range(1_200)), NOW)
     for first in range(0, 1_200, 300):
         records = [
-            ("ended", TARGET, name, "a1", "w", NOW, NOW, state, "", "0.1") for name in ids(*range(first, first + 300))
+            ("ended", TARGET, name, "a1", "w", NOW, NOW, state, "", "0.1", 0)
+            for name in ids(*range(first, first + 300))
         ]
         mirror(queue, records, NOW, 1_000.0 + first)
     kept = texts(queue.zrange(keyspace.registry(state, TARGET), 0, -1))

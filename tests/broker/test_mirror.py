@@ -10,7 +10,7 @@ NOW = "2026-06-15T11:34:58.961Z"
 LATER = "2026-06-15T11:35:13.961Z"
 SHOWN = ("worker", "node", "node", 60, ["birth", NOW, "state", "idle"])
 STARTED = ("started", "node", "node--1", "a1", "node", NOW)
-ENDED = ("ended", "node", "node--1", "a1", "node", NOW, LATER, "finished", "", "1.250")
+ENDED = ("ended", "node", "node--1", "a1", "node", NOW, LATER, "finished", "", "1.250", 1)
 
 
 def with_a_job(full: redis.Redis) -> redis.Redis:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swamp.orchestrator.members import Member, Process
-from swamp.orchestrator.mirror import failure, packed_text, worker_fields
+from swamp.orchestrator.mirror import books, failure, packed_text, worker_fields
 
 
 class Seen:
@@ -78,3 +78,18 @@ def test_any_other_failure_is_only_said_to_be_one(reason: str):
 @given(st.text())
 def test_packed_text_is_what_rq_unpacks(text: str):
     assert zlib.decompress(b64decode(packed_text(text))).decode() == text
+
+
+def test_what_started_and_ended_since_the_last_time_is_told_once():
+    now = "2026-06-15T11:34:58.961Z"
+    started, running = ("started", "t", "t--1", "a1", "w", now), ("running", "t", "t--2", "a1", "w", now)
+    ended = [("ended", "t", f"t--{number}", "a1", "w", now, "", "finished", "", "1.000") for number in (1, 2, 3)]
+    told = books([running, started, *ended], now)
+    assert [(record[0], record[2]) for record in told] == [
+        ("started", "t--2"),
+        ("ended", "t--1"),
+        ("ended", "t--2"),
+        ("ended", "t--3"),
+    ]
+    assert [record[-1] for record in told[1:]] == [0, 1, 1], "what may be listed is taken off the lists"
+    assert books([started], now) == [started]
