@@ -167,14 +167,14 @@ def load_steps(tx: sqlite3.Connection, run_id: str) -> list[StepRow]:
 
 # ---------------------------------------------------------------------- run events
 
+# Made once: `json.dumps` with these options makes a new one for every call.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def add_events(tx: sqlite3.Connection, events: Sequence[Mapping[str, object]]) -> None:
     tx.executemany(
         "INSERT INTO run_events (run_id, seq, event) VALUES (?, ?, ?)",
-        (
-            (event["run"], event["seq"], json.dumps(event, ensure_ascii=False, separators=(",", ":")))
-            for event in events
-        ),
+        ((event["run"], event["seq"], _JSON.encode(event)) for event in events),
     )
 
 

@@ -26,7 +26,7 @@ import redis
 
 from swamp.broker.acl import worker_user
 from swamp.broker.functions import Collected, Job
-from swamp.clock import from_iso, iso, utc_now
+from swamp.clock import Timepiece, from_iso, iso, utc_now
 from swamp.data import journal
 from swamp.data.blobs import blob_path
 from swamp.data.store import Store
@@ -103,7 +103,7 @@ class Core:
         self.incarnation = 0
         self._notify = notify
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
-        self._now: Callable[[], str] = lambda: iso(utc_now())
+        self._now: Callable[[], str] = Timepiece()
         self.engine = Engine(repo.blobs, self._now, owner="serve")
         self.ledger = Ledger(self.engine, time.monotonic)
         self.members = self.ledger.members

@@ -88,6 +88,7 @@ class Intake:
     def apply(self, tx: sqlite3.Connection, member: Member, found: Collected) -> Taken:
         """Apply the messages that are new, in order."""
         taken = Taken()
+        alive = False
         before = (member.epoch, member.number)
         for message in found.messages:
             taken.last_stream_id = message.stream_id
@@ -100,7 +101,7 @@ class Intake:
                 continue
             if isinstance(up.body, Heartbeat):
                 if up.epoch >= member.epoch:
-                    self._sign_of_life(member)
+                    alive = True
                     member.slots = up.body.slots
                     self._look_for_stranded(member, found.claimed, up.body.holding)
                 continue
@@ -113,7 +114,7 @@ class Intake:
                 else:
                     self._miss(member)
                 continue
-            self._sign_of_life(member)
+            alive = True
             if isinstance(up.body, Finished):
                 outcome = self._result(member, up.body.dispatch, message)
                 if outcome is None:
@@ -124,6 +125,8 @@ class Intake:
             else:
                 self._apply_one(member, up)
             member.epoch, member.number = up.epoch, up.number
+        if alive:
+            self._sign_of_life(member)
         if (member.epoch, member.number) != before:
             tokens.advance(tx, member.machine, member.epoch, member.number)
             taken.acknowledge = True

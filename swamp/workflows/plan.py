@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from swamp.errors import SwampError
 from swamp.models.invocation import Invocation
@@ -47,7 +47,14 @@ class Plan:
     calls: tuple[Invocation, ...]  #: distinct calls; a fan-out of one model holds it once
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        # Not `asdict`, which copies everything one by one: a workflow may have a hundred thousand steps.
+        document = {
+            **_fields(self),
+            "jobs": [_fields(job) for job in self.jobs],
+            "steps": [_fields(step) for step in self.steps],
+            "calls": [_fields(call) for call in self.calls],
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
     def described_jobs(self) -> list[dict[str, object]]:
         """The `jobs` field of the `run-accepted` event."""
@@ -71,6 +78,14 @@ class Plan:
     @property
     def targets(self) -> frozenset[str]:
         return frozenset(step.target for step in self.steps if step.target)
+
+
+def _fields(value: Plan | PlannedJob | PlannedStep | Invocation) -> dict[str, object]:
+    names = _NAMES.get(type(value)) or _NAMES.setdefault(type(value), tuple(field.name for field in fields(value)))
+    return {name: getattr(value, name) for name in names}
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
 
 
 def plan_from_json(text: str) -> Plan:
