@@ -39,8 +39,9 @@ def worker_fields(member: Member, now: str) -> list[str]:
 
 
 def books(records: Sequence[Record], now: str) -> list[Record]:
-    """The ledger's records as the server's function takes them. What started and ended since the last time is told once,
-    as ended: nobody could have seen it run. `running` is what may be listed already, from before Redis was away."""
+    """The ledger's records as the server's function takes them. What started and ended since the last time is told
+    once, as ended: nobody could have seen it run. `running` is what may be listed already, from before Redis was
+    away."""
     started = {record[2] for record in records if record[0] == "started"}
     ended = {record[2] for record in records if record[0] == "ended"}
     told: list[Record] = []
