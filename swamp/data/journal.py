@@ -212,9 +212,10 @@ class DispatchRow:
     state: str  #: `queued`, `granted`, `begun`, `finished`, `superseded`, `lost`
     machine: str | None
     epoch: int | None
+    created_at: str = ""  #: as stored; empty in a row to be added
 
 
-_DISPATCH_COLUMNS = "id, run_id, position, attempt, target, state, machine, epoch"
+_DISPATCH_COLUMNS = "id, run_id, position, attempt, target, state, machine, epoch, created_at"
 
 
 def add_dispatches(tx: sqlite3.Connection, rows: Iterable[DispatchRow], created_at: str) -> None:

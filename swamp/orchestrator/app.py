@@ -24,6 +24,7 @@ from swamp.monitoring.health import Readiness, health_routes
 from swamp.names import did_you_mean
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.enrollment import Enrollment
+from swamp.orchestrator.figures import exposition
 from swamp.orchestrator.members import Member
 from swamp.orchestrator.readiness import why_not_ready
 from swamp.tokens import store as tokens
@@ -76,9 +77,9 @@ class Watchers:
 
 class App:
     """The requests of the command line. Every one but a worker's, and but `/health` and `/ready`, needs the secret of
-    `.swamp/serve.json`."""
+    `.swamp/serve.json`; `/metrics` only where the port is open to other machines (`open_metrics` False)."""
 
-    def __init__(self, core: Core, watchers: Watchers, secret: str, repo_id: str) -> None:
+    def __init__(self, core: Core, watchers: Watchers, secret: str, repo_id: str, *, open_metrics: bool) -> None:
         self._core = core
         self._watchers = watchers
         self._secret = secret.encode()
@@ -88,6 +89,7 @@ class App:
         self.asgi = Starlette(
             routes=[
                 *health_routes(lambda: core.alive, readiness),
+                Route("/metrics", self._metrics if open_metrics else self._guarded(self._metrics)),
                 Route("/api/ping", self._guarded(self._ping)),
                 Route("/api/runs", self._guarded(self._run), methods=["POST"]),
                 Route("/api/runs/{run}/events", self._guarded(self._events)),
@@ -111,6 +113,11 @@ class App:
                 )
 
         return guarded
+
+    async def _metrics(self, request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        content, content_type = await asyncio.to_thread(exposition, self._core, accept)
+        return Response(content, headers={"content-type": content_type})
 
     async def _ping(self, _request: Request) -> Response:
         return JSONResponse({"repoId": self._repo_id})

@@ -33,6 +33,7 @@ from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.models.environment import step_environment
 from swamp.models.kept import spawner_that_leaves_nothing
+from swamp.monitoring.tally import Tally
 from swamp.orchestrator import admission, leases
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
@@ -105,7 +106,8 @@ class Core:
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
         self._now: Callable[[], str] = Timepiece()
         self.engine = Engine(repo.blobs, self._now, owner="serve")
-        self.ledger = Ledger(self.engine, time.monotonic)
+        self.tally = Tally()
+        self.ledger = Ledger(self.engine, time.monotonic, self.tally)
         self.members = self.ledger.members
         self._pace = Pace(log)
         self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace)
@@ -243,6 +245,9 @@ class Core:
                         item.future.set_exception(error)
                 raise
             self._follow(saved)
+            for _, one in taken:
+                if one.first_result:
+                    self.tally.flush_lag.add(max(0.0, time.time() - int(one.first_result.partition("-")[0]) / 1000))
         try:
             self._tell_redis(taken)
         finally:
@@ -335,7 +340,10 @@ class Core:
             if event["kind"] == "step-finished" and event["status"] == "skipped":
                 about = partial(_about, event["run"], event["job"], event["step"])
                 self._pace.info("step %s/%s was skipped", event["job"], event["step"], about=about)
+        for target, status, duration_ms in saved.step_ends:
+            self.tally.step_ended(target, status, duration_ms)
         for run_id, status in saved.ended:
+            self.tally.runs[status] += 1
             log.info("run %s finished: %s", run_id, status, extra={"run": run_id})
         if saved.events:
             self._notify({str(event["run"]) for event in saved.events})
@@ -365,6 +373,7 @@ class Core:
         except (redis.RedisError, SwampError) as error:
             self._redis_lost(error)
             return
+        self.tally.redis_connections += 1
         if self._redis_down_since is not None:
             log.info("Redis is back after %.1fs", now - self._redis_down_since)
         self._redis_down_since, self._attempts = None, 0
@@ -704,6 +713,7 @@ class Core:
         for machine in leases.newly_lost(present, now):
             member = self.members[machine]
             member.connected = False
+            self.tally.leases_expired += 1
             text = "worker %s is lost: no sign of life for %.0fs"
             log.warning(text, member.worker, leases.SILENCE, extra=member.about)
             with self._redis_may_fail():
@@ -745,7 +755,7 @@ class Core:
             member.session = sessions.get(machine.id)
             member.connected = member.session is not None
         self.engine.load(tx)
-        self.ledger.restore(journal.live_dispatches(tx))
+        self.ledger.restore(journal.live_dispatches(tx), now)
         # Steps that began on a machine that is not a member any more can never report.
         for live in list(self.ledger.live.values()):
             if (live.machine if live.begun else live.granted) not in {*self.members, ""}:

@@ -158,6 +158,7 @@ class Enrollment:
         return None
 
     async def _refuse(self, websocket: WebSocket, name: str, refusal: Refusal) -> None:
+        self._core.tally.enrollments[refusal.code] += 1
         log.warning("a worker was refused (token %s): %s", name[:63], refusal.message)
         await websocket.send_bytes(messages.pack_clear_refusal(refusal))
 
@@ -169,6 +170,7 @@ class Enrollment:
         deliver = asyncio.create_task(session.deliver())
         try:
             if isinstance(outcome, Refusal):
+                self._core.tally.enrollments[outcome.code] += 1
                 level = logging.INFO if outcome.code == "try_later" else logging.WARNING
                 machine = machine_id_of(met.public)
                 text = "machine %s was refused (token %s): %s"
@@ -179,6 +181,7 @@ class Enrollment:
                 session.close()
                 await deliver
                 return
+            self._core.tally.enrollments["new" if outcome.new_binding else "again"] += 1
             session.send(outcome.welcome)
             member = outcome.member
             log.info(

@@ -58,6 +58,7 @@ class Taken:
     """What came of a batch of messages of one machine."""
 
     last_stream_id: str = ""
+    first_result: str = ""  #: the id in the stream of the first result that was applied
     results: list[str] = field(default_factory=list)  #: dispatches whose stored results are done with
     acknowledge: bool = False
 
@@ -80,10 +81,10 @@ class Intake:
         self._monotonic = monotonic
         self._blob_exists = blob_exists
         self._pace = pace
+        self._tally = ledger.tally
         self.replies: list[tuple[Member, DownBody]] = []
         self.leaving: list[Member] = []  #: whose claims are to be taken back
         self.stranded: list[tuple[Member, list[str]]] = []  #: claims of which the machine does not know
-        self.refused = 0  #: messages that were not sealed by the machine they came from
 
     def apply(self, tx: sqlite3.Connection, member: Member, found: Collected) -> Taken:
         """Apply the messages that are new, in order."""
@@ -95,7 +96,7 @@ class Intake:
             try:
                 up = unpack_up(member.up.open(message.sealed, UP))
             except (Refused, Malformed) as error:
-                self.refused += 1
+                self._refuse(error)
                 text = "a message in the stream of worker %s was refused: %s"
                 log.warning(text, member.worker, error, extra=member.about)
                 continue
@@ -111,7 +112,9 @@ class Intake:
                     taken.acknowledge = True
                     if isinstance(up.body, Finished):
                         taken.results.append(up.body.dispatch)
+                        self._tally.results_duplicate += 1
                 else:
+                    self._tally.messages_refused["order"] += 1
                     self._miss(member)
                 continue
             alive = True
@@ -121,6 +124,7 @@ class Intake:
                     self._miss(member)
                     continue
                 self._finished(tx, member, up.body.dispatch, outcome)
+                taken.first_result = taken.first_result or message.stream_id
                 taken.results.append(up.body.dispatch)
             else:
                 self._apply_one(member, up)
@@ -140,6 +144,9 @@ class Intake:
         member.unknown_claims = unknown - stranded
         if stranded:
             self.stranded.append((member, sorted(stranded)))
+
+    def _refuse(self, error: Refused | Malformed) -> None:
+        self._tally.messages_refused["seal" if isinstance(error, Refused) else "form"] += 1
 
     # ------------------------------------------------------------------ order
 
@@ -215,13 +222,14 @@ class Intake:
         try:
             packed = member.results.open(message.result, result_place(dispatch))
         except Refused as error:
-            self.refused += 1
+            self._refuse(error)
             log.warning("a result of worker %s was refused: %s", member.worker, error, extra=_about(member, dispatch))
             return None
         try:
             outcome = unpack_result(packed)
         except Malformed as error:
             # The machine itself made it: it would send the same again.
+            self._refuse(error)
             log.warning(
                 "a result of worker %s cannot be read: %s", member.worker, error, extra=_about(member, dispatch)
             )
@@ -237,6 +245,7 @@ class Intake:
         # A result can be the first that is heard of a dispatch: its `started` was lost with an emptied Redis.
         mine = live is not None and live.target == member.target and (not live.begun or live.machine == member.machine)
         if live is None or not mine:
+            self._tally.results_duplicate += 1
             evidence = json.dumps(_evidence(member, outcome))
             if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence):
                 text = "a late result of worker %s for %s was kept as evidence"

@@ -8,9 +8,12 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
+from swamp.clock import from_iso
 from swamp.data.journal import DispatchRow
 from swamp.models.invocation import Invocation
+from swamp.monitoring.tally import Tally
 from swamp.orchestrator.members import Lane, Live, Member
 from swamp.orchestrator.mirror import packed_text
 from swamp.workflows.engine import Engine, Start
@@ -28,9 +31,10 @@ MOST_ATTEMPTS = 10
 class Ledger:
     """`monotonic` tells seconds. Used by the core thread only."""
 
-    def __init__(self, engine: Engine, monotonic: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, monotonic: Callable[[], float], tally: Tally | None = None) -> None:
         self._engine = engine
         self._monotonic = monotonic
+        self.tally = tally or Tally()
         self.live: dict[str, Live] = {}
         self.lanes: dict[str, Lane] = {}
         self.members: dict[str, Member] = {}
@@ -98,6 +102,7 @@ class Ledger:
         live.begun, live.machine, live.started_at = True, member.machine, at
         member.running.add(live.id)
         self.begun.append((live.id, member.machine, epoch))
+        self.tally.step_started(live.target, self._monotonic() - self.lane(live.target).queued.pop(live.id))
         if live.granted:
             member.granted.discard(live.id)
         self._leave_window(live)
@@ -119,6 +124,7 @@ class Ledger:
                 worker = member.worker
         else:
             self._leave_window(live)
+            del self.lane(live.target).queued[live.id]
             self.withdrawn.append(live)
         self.over.append((live.id, state, outcome))
         shown = {"succeeded": "finished", "canceled": "canceled"}.get(outcome or "", "failed")
@@ -181,8 +187,8 @@ class Ledger:
                 started = live.started_at or now
                 self.records.append(("running", live.target, live.id, f"a{live.attempt}", member.worker, started))
 
-    def restore(self, rows: Iterable[DispatchRow]) -> None:
-        """Take up the dispatches of the database."""
+    def restore(self, rows: Iterable[DispatchRow], now: datetime) -> None:
+        """Take up the dispatches of the database. `now` is the time that their own times are compared with."""
         self.live.clear()
         self.by_step.clear()
         self.lanes.clear()
@@ -203,6 +209,8 @@ class Ledger:
             self.by_step[(row.run_id, row.position)] = live
             if not live.begun:
                 self._limit_wait(live)
+                waited = max(0.0, (now - from_iso(row.created_at)).total_seconds())
+                self.lane(live.target).queued[live.id] = self._monotonic() - waited
         self.recall_everything()
 
     def _new(self, run_id: str, position: int, attempt: int, target: str, *, front: bool = False) -> Live:
@@ -211,7 +219,9 @@ class Ledger:
         self.live[dispatch] = live
         self.by_step[(run_id, position)] = live
         self._limit_wait(live)
-        waiting = self.lane(target).waiting
+        lane = self.lane(target)
+        lane.queued[dispatch] = self._monotonic()
+        waiting = lane.waiting
         if front:
             waiting.appendleft(dispatch)
         else:

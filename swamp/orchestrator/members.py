@@ -93,3 +93,4 @@ class Lane:
 
     waiting: deque[str] = field(default_factory=deque)  #: dispatch ids, not pushed yet
     pushed: int = 0  #: how many were pushed and have, as far as is known, not begun
+    queued: dict[str, float] = field(default_factory=dict)  #: all that have not begun, in order: since when (monotonic)

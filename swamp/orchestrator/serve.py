@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from swamp import marker
-from swamp.addresses import bracketed
+from swamp.addresses import bracketed, is_loopback
 from swamp.clock import iso, utc_now
 from swamp.data.store import Store
 from swamp.errors import Busy, Invalid, Unreachable
@@ -125,7 +125,7 @@ async def _serve(
     transport = Transport(server.owner, server.locate, connected)
     core = Core(repo, store, keys, transport, environ, secrets.token_hex(8), watchers.notify)
     bell = BellListener(transport, core.ring)
-    app = App(core, watchers, secret, repo_id)
+    app = App(core, watchers, secret, repo_id, open_metrics=is_loopback(str(door.listener.getsockname()[0])))
     web = _WebServer(app.asgi, door.tls)
     told = asyncio.Event()
     core.start()

@@ -21,7 +21,7 @@ from swamp.data.versions import NewData, add_versions
 from swamp.models.invocation import Invocation, Outcome
 from swamp.workflows.events import Event
 from swamp.workflows.plan import Plan, plan_from_json
-from swamp.workflows.run import ENDED, Run, StepRecord
+from swamp.workflows.run import ENDED, Run, StepEnd, StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Saved:
     local: list[Start] = field(default_factory=list)  #: to be started beside the engine; recorded as running
     events: list[Event] = field(default_factory=list)  #: in order
     ended: list[tuple[str, str]] = field(default_factory=list)  #: (run id, status)
+    step_ends: list[StepEnd] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,8 @@ class Engine:
                 journal.add_events(tx, run.events)
                 saved.events += run.events
                 run.events.clear()
+                saved.step_ends += run.step_ends
+                run.step_ends.clear()
             if run.status != "running":
                 journal.end_run(tx, run.id, run.status, run.error, self._now())
                 saved.ended.append((run.id, run.status))

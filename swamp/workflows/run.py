@@ -47,12 +47,17 @@ class StepRecord:
     error: str | None = None
 
 
+#: Target (empty for none), status, and how long it ran in milliseconds, if it did.
+StepEnd = tuple[str, str, int | None]
+
+
 class Run:
     """The state of one run. Methods take what happened and leave behind what follows from it:
 
     `ready`    positions of steps that may start now (drain it),
     `changed`  positions whose record is to be stored (drain it),
-    `events`   the events to be stored and shown, numbered (drain it).
+    `events`   the events to be stored and shown, numbered (drain it),
+    `step_ends` the steps that ended, to be counted (drain it).
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Run:
         self.ready: list[int] = []
         self.changed: set[int] = set()
         self.events: list[Event] = []
+        self.step_ends: list[StepEnd] = []
         self.steps = [StepRecord() for _ in plan.steps]
         self._seq = last_seq
         self._job_status = ["pending"] * len(plan.jobs)
@@ -281,6 +287,7 @@ class Run:
                 position, now, "step-finished", status=status, error=error, durationMs=duration_ms, data=list(data)
             )
             index = self.plan.steps[position].job
+            self.step_ends.append((self.plan.steps[position].target, status, duration_ms))
             self._job_left[index] -= 1
             offered = []
             for dependent in self._step_dependents[position]:

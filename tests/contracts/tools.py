@@ -80,14 +80,14 @@ class Answer:
         return json.loads(self.text)
 
 
-class Dashboard:
-    """A running rq-dashboard that was given an address and nothing else."""
+class Service:
+    """A running tool with a web server, that was given an address and nothing else."""
 
-    def __init__(self, tools: Tools, url: str) -> None:
+    def __init__(self, tools: Tools, program: str, *arguments: str) -> None:
         self.port = free_port()
-        self._log = (tools.directory / f"dashboard-{self.port}.log").open("w+")
+        self._log = (tools.directory / f"{program}-{self.port}.log").open("w+")
         self._process = subprocess.Popen(
-            [tools.directory / "bin" / "rq-dashboard", "-b", "127.0.0.1", "-p", str(self.port), "-u", url],
+            [tools.directory / "bin" / program, *arguments, "-p", str(self.port)],
             cwd=tools.directory,
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -96,8 +96,8 @@ class Dashboard:
             start_new_session=True,
         )
         try:
-            wait_until(self._up_or_over, "rq-dashboard to listen", timeout=20)
-            assert self._process.poll() is None, f"rq-dashboard ended: {Path(self._log.name).read_text()}"
+            wait_until(self._up_or_over, f"{program} to listen", timeout=20)
+            assert self._process.poll() is None, f"{program} ended: {Path(self._log.name).read_text()}"
         except BaseException:
             self.close()
             raise
@@ -127,6 +127,20 @@ class Dashboard:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.read().decode())
+
+
+class Dashboard(Service):
+    """rq-dashboard."""
+
+    def __init__(self, tools: Tools, url: str) -> None:
+        super().__init__(tools, "rq-dashboard", "-b", "127.0.0.1", "-u", url)
+
+
+class Exporter(Service):
+    """rq-exporter."""
+
+    def __init__(self, tools: Tools, url: str) -> None:
+        super().__init__(tools, "rq-exporter", "--host", "127.0.0.1", "--redis-url", url)
 
 
 def _environment() -> dict[str, str]:

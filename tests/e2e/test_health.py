@@ -135,3 +135,22 @@ def test_with_log_format_json_the_error_at_the_end_is_json_too(stage: Stage):
     done = stage.swamp("serve", "--log-format", "json", "--port", str(stage.port), "--redis-url", "nonsense")
     assert json.loads(done.stderr)["code"] == "invalid"
     assert stage.swamp("serve", "--log-format", "xml").code == 2
+
+
+def test_where_other_machines_reach_the_port_metrics_need_the_secret(stage: Stage):
+    orchestrator = stage.start("serve", "--port", str(stage.port), "--host", "0.0.0.0", "--insecure-bind")
+    orchestrator.wait_for_line("listening on ws://0")
+    url = f"http://127.0.0.1:{stage.port}/metrics"
+    assert ask(stage.port, "/metrics") == (
+        403,
+        {
+            "error": "the orchestrator does not accept this secret",
+            "code": "not_allowed",
+            "hint": "run the command in its repository",
+            "exitCode": 4,
+        },
+    )
+    secret = json.loads((stage.root / ".swamp/serve.json").read_text())["secret"]
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret}"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as response:
+        assert b"swamp_redis_up 1.0" in response.read()

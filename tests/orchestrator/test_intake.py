@@ -85,6 +85,11 @@ class Orchestrator:
             self._save(tx)
         self._follow()
 
+    @property
+    def refused(self) -> int:
+        """Messages that were not sealed by the machine they came from."""
+        return self.ledger.tally.messages_refused["seal"]
+
     def _read_members(self, tx: sqlite3.Connection) -> None:
         self.ledger.members.clear()
         for machine in tokens.machines(tx):
@@ -174,7 +179,7 @@ class Orchestrator:
         with self.store.read() as tx:
             self._read_members(tx)
             self.engine.load(tx)
-            self.ledger.restore(journal.live_dispatches(tx))
+            self.ledger.restore(journal.live_dispatches(tx), utc_now())
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -315,7 +320,7 @@ class Trouble(RuleBasedStateMachine):
     def take(self, worker: Worker, count: int, *, answered: bool = True, fails: bool = False) -> None:
         """Have it done, and hold against it what the rules of order say of these very messages."""
         member = self.orchestrator.member(worker)
-        place, misses, refused = (member.epoch, member.number), False, self.orchestrator.intake.refused
+        place, misses, refused = (member.epoch, member.number), False, self.orchestrator.refused
         for message in self.redis.collect(worker.machine, count).messages:
             up = worker.said.get(message.sealed)
             if up is None:
@@ -338,7 +343,7 @@ class Trouble(RuleBasedStateMachine):
             member = self.orchestrator.member(worker)
             assert (member.epoch, member.number) == place
             assert member.rejoin_asked or not misses
-            assert self.orchestrator.intake.refused == refused
+            assert self.orchestrator.refused == refused
         with self.orchestrator.store.read() as tx:
             machine = tokens.machine(tx, worker.machine)
         assert machine is not None
@@ -629,7 +634,7 @@ def test_a_result_that_is_moved_under_another_dispatch_is_refused(tmp_path: Path
     bench.redis.up["machine-a"].clear()
     bench.say(Finished(second), dispatch=second)
     bench.orchestrator.take(bench.worker)
-    assert (bench.statuses(), bench.orchestrator.intake.refused) == (["running", "running"], 1)
+    assert (bench.statuses(), bench.orchestrator.refused) == (["running", "running"], 1)
     bench.orchestrator.store.close()
 
 

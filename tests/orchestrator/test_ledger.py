@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swamp.clock import from_iso
 from swamp.data.journal import DispatchRow
 from swamp.orchestrator import ledger as ledgers
 from swamp.orchestrator.leases import Lease
@@ -23,6 +24,7 @@ from swamp.workflows.run import Run
 from tests.workflows.plans import plan
 
 NOON = "2026-06-15T12:00:00.000Z"
+LATER = from_iso(NOON) + timedelta(minutes=1)
 TARGET, RUN = "build-node", "run-1"
 
 
@@ -159,7 +161,8 @@ def test_a_step_waits_for_a_worker_as_long_as_it_says_also_after_a_restart() -> 
     bench.now += 1
     assert [live.position for live in bench.ledger.impatient(bench.now)] == [1, 2]
     ids = [live.id for live in bench.ledger.live.values()]
-    bench.ledger.restore(DispatchRow(id_, RUN, n, 1, TARGET, "queued", None, None) for n, id_ in enumerate(ids))
+    rows = [DispatchRow(id_, RUN, n, 1, TARGET, "queued", None, None, NOON) for n, id_ in enumerate(ids)]
+    bench.ledger.restore(rows, from_iso(NOON))
     assert bench.ledger.impatient(bench.now + 59) == []
     assert len(bench.ledger.impatient(bench.now + 60)) == 3
 
@@ -167,12 +170,12 @@ def test_a_step_waits_for_a_worker_as_long_as_it_says_also_after_a_restart() -> 
 def test_dispatches_of_the_database_are_taken_up_in_their_states() -> None:
     bench = Bench(4)
     rows = [
-        DispatchRow("build-node--run-1-0-1", RUN, 0, 1, TARGET, "queued", None, None),
-        DispatchRow("build-node--run-1-1-1", RUN, 1, 1, TARGET, "begun", "machine", 7),
-        DispatchRow("build-node--run-1-2-1", RUN, 2, 1, TARGET, "granted", "machine", 7),
-        DispatchRow("build-node--run-1-3-2", RUN, 3, 2, TARGET, "begun", "a machine that was put out", 7),
+        DispatchRow("build-node--run-1-0-1", RUN, 0, 1, TARGET, "queued", None, None, NOON),
+        DispatchRow("build-node--run-1-1-1", RUN, 1, 1, TARGET, "begun", "machine", 7, NOON),
+        DispatchRow("build-node--run-1-2-1", RUN, 2, 1, TARGET, "granted", "machine", 7, NOON),
+        DispatchRow("build-node--run-1-3-2", RUN, 3, 2, TARGET, "begun", "a machine that was put out", 7, NOON),
     ]
-    bench.ledger.restore(rows)
+    bench.ledger.restore(rows, LATER)
     assert numbers(bench.push()) == ["0-1"]
     assert bench.member.running == {rows[1].id}
     assert bench.member.granted == {rows[2].id}
@@ -221,3 +224,18 @@ def test_a_claim_taken_back_proves_nothing_of_a_dispatch_that_redis_may_have_hel
     bench.ledger.taken_back(bench.live(1))
     assert bench.live(1).attempt == 1, "a machine may have begun it through an earlier claim, and knows its id"
     assert bench.live(1).id in again
+
+
+def test_how_long_dispatches_wait_is_known_also_after_a_restart_and_until_they_begin() -> None:
+    bench = Bench(3)
+    queued = bench.ledger.lane(TARGET).queued
+    assert list(queued) == [live.id for live in bench.ledger.live.values()]
+    bench.push()
+    bench.now += 7
+    bench.begin(0)
+    assert bench.ledger.tally.waits[TARGET].sum == 7
+    assert len(queued) == 2
+    bench.ledger.again(bench.live(1))
+    assert [dispatch.rpartition("--")[2] for dispatch in queued] == ["run-1-2-1", "run-1-1-2"]
+    bench.ledger.restore([DispatchRow("build-node--run-1-0-1", RUN, 0, 1, TARGET, "queued", None, None, NOON)], LATER)
+    assert bench.ledger.lane(TARGET).queued == {"build-node--run-1-0-1": bench.now - 60}
