@@ -36,6 +36,7 @@ from swamp.data.record import Blob
 from swamp.errors import NotAllowed
 from swamp.names import run_of
 from swamp.pace import Pace
+from swamp.threads import hand_over_soon
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, Refused, machine_keys
@@ -65,7 +66,7 @@ from swamp.wire.messages import (
     unpack_dispatch,
     unpack_result,
 )
-from workers.appetite import PERIOD, STALLED, is_instant, may_gather, moved, to_begin, to_claim
+from workers.appetite import PERIOD, SHORT_MS, STALLED, is_instant, may_gather, moved, to_begin, to_claim
 from workers.contents import Contents
 from workers.identity import Identity
 from workers.link import Broken, Claimed, Link, Said
@@ -176,6 +177,7 @@ class Worker:
         self._pace = Pace(log)
         self._recent_ms = float("inf")  # how long steps took lately; none has run yet
         self._next_heartbeat = 0.0
+        self._ring_by = float("inf")  # when the orchestrator is to be called for what it was not called for at once
         self._next_turn = 0.0  # the one after that waits for more, if the slots have enough to do
         self._stops = 0
         self._deadline = float("inf")
@@ -206,6 +208,7 @@ class Worker:
     def run(self) -> bool:
         """Work until asked to stop; True if every step under way was finished. Raises `NotAllowed` when the
         orchestrator turns this machine away."""
+        hand_over_soon()
         for dispatch, content in self._outbox.items():
             self._names[dispatch] = dispatch
             self._ready(dispatch, content, big=bool(_blobs_of(content)))
@@ -234,6 +237,7 @@ class Worker:
             until = min(until, self._next_turn)
         elif self._ended:
             until = now + 1  # the disk was full
+        until = min(until, self._ring_by)
         if self._slots.unstarted or self._opened:
             until = min(until, self._slots.started_at + STALLED)
         with suppress(queue.Empty):
@@ -292,8 +296,15 @@ class Worker:
         begin: list[Dispatch] = []
         if self._confirmed and not self._stops:
             begin, self._opened = to_begin(self._opened, self._slots.count, len(self._slots.running), self._recent_ms)
-        talk = self._say or self._to_send or self._fetch or self._release
-        if (heartbeat or claim or begin or talk) and not self._exchange(link, heartbeat, claim, begin):
+        # A short step is told of once it has ended, with its result; of one that turns out not to be, soon after.
+        ring = bool(self._say or self._to_send or (begin and self._recent_ms >= SHORT_MS) or now >= self._ring_by)
+        if ring:
+            self._ring_by = float("inf")
+        elif begin:
+            self._ring_by = min(self._ring_by, now + PERIOD)
+        if (ring or heartbeat or claim or begin or self._fetch or self._release) and not self._exchange(
+            link, heartbeat, claim, begin, ring
+        ):
             return
         can_begin = self._confirmed and not self._stops and self._may_begin()
         can_claim = self._more and self._appetite()
@@ -326,9 +337,10 @@ class Worker:
         waiting = len(self._opened) + len(self._fetch) + len(self._asking)
         return to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
 
-    def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch]) -> bool:
+    def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch], ring: bool) -> bool:
         """False if the link did not hold."""
         request, beginning = self._request(heartbeat, claim, begin)
+        request.ring = ring
         request.fetch, self._fetch = self._fetch, []
         try:
             answer = link.exchange(request)
@@ -360,7 +372,7 @@ class Worker:
         """Numbers follow the order in which the server says things: say, finish, begin."""
         request = Exchange(claim=claim)
         if heartbeat:
-            request.beat = self._sealed(0, self._heartbeat())
+            request.say.append(self._sealed(0, self._heartbeat()))
         say, self._say = self._say[:SAY_AT_ONCE], self._say[SAY_AT_ONCE:]
         for body in say:
             if isinstance(body, OutputLines):

@@ -38,8 +38,7 @@ end
 
 -- machine   who calls
 -- target    its target
--- beat      a sealed heartbeat, or nil: it does not ring the bell, the sweep is soon enough for it
--- say       {sealed event, ...}: before the rest, because what a step printed comes before its end
+-- say       {sealed event, ...}: first, because what a step printed comes before its end
 -- finish    {{dispatch, sealed result, sealed event}, ...}: the result into the hash, the event onto the stream
 -- begin     {{dispatch, sealed "started", sealed "dropped"}, ...}: is the claim still ours? then it is given up and
 --           "started" is said; otherwise "dropped" is said under the same number. Only one of begin and take_back
@@ -47,14 +46,14 @@ end
 -- claim     how many more to take from the queue
 -- release   {dispatch, ...}: claims that are given up without beginning
 -- fetch     {dispatch, ...}: claimed before (by BLMOVE); their sealed dispatches are wanted
+-- ring      1 to call the orchestrator; for what has time, its sweep is soon enough
 -- returns   {finish statuses, begin statuses, say statuses, {dispatch, sealed dispatch or "", ...}}
 local function exchange(_, args)
   local request = cmsgpack.unpack(args[1])
-  local machine, rang = request.machine, false
+  local machine = request.machine
   local up, claimed = key(machine, 'up'), key(machine, 'claimed')
   local finished, begun, said, work = {}, {}, {}, {}
 
-  if request.beat then redis.pcall('XADD', up, '*', 'm', request.beat) end
   for i, message in ipairs(request.say) do
     said[i] = status(redis.pcall('XADD', up, '*', 'm', message))
   end
@@ -64,7 +63,6 @@ local function exchange(_, args)
       reply = redis.pcall('XADD', up, '*', 'm', item[3], 'r', item[1])
     end
     finished[i] = (type(reply) == 'table' and reply.err) and reply.err or 1
-    rang = true
   end
   for i, item in ipairs(request.begin) do
     local removed = redis.pcall('LREM', claimed, 1, item[1])
@@ -73,7 +71,6 @@ local function exchange(_, args)
       local reply = redis.pcall('XADD', up, '*', 'm', item[begun[i] == 1 and 2 or 3])
       if type(reply) == 'table' and reply.err then begun[i] = reply.err end
     end
-    rang = true
   end
   for _, id in ipairs(request.release or {}) do
     redis.pcall('LREM', claimed, 1, id)
@@ -90,7 +87,7 @@ local function exchange(_, args)
     work[#work + 1] = id
     work[#work + 1] = type(sealed) == 'string' and sealed or ''
   end
-  if rang or #request.say > 0 then redis.call('PUBLISH', 'swamp:bell', '') end
+  if request.ring == 1 then redis.call('PUBLISH', 'swamp:bell', '') end
   return {finished, begun, said, work}
 end
 

@@ -38,10 +38,10 @@ class Exchange:
     finish: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, sealed result, sealed event)
     begin: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, "started", "dropped"), sealed
     say: list[bytes] = field(default_factory=list)  #: sealed events
-    beat: bytes | None = None  #: a sealed heartbeat; nobody is called for it
     claim: int = 0
     release: list[str] = field(default_factory=list)  #: claims given up without beginning
     fetch: list[str] = field(default_factory=list)  #: claimed before; their sealed dispatches are wanted
+    ring: bool = True  #: call the orchestrator; for what has time, its sweep is soon enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ def exchange(client: redis.Redis, machine: str, target: str, request: Exchange) 
             "finish": request.finish,
             "begin": request.begin,
             "say": request.say,
-            "beat": request.beat,
             "claim": request.claim,
             "release": request.release,
             "fetch": request.fetch,
+            "ring": int(request.ring),
         },
     )
     finish, begin, say, work = cast("tuple[list[Status], list[Status], list[Status], list[bytes]]", reply)

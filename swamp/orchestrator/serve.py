@@ -33,6 +33,7 @@ from swamp.orchestrator.keys import OrchestratorKeys, load_or_create_keys
 from swamp.orchestrator.redis_server import RedisOptions, RedisServer
 from swamp.orchestrator.transport import BellListener, RedisAddress, Transport
 from swamp.repo import Repo
+from swamp.threads import hand_over_soon
 from swamp.tls import fingerprint, server_context
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         check_binding(options.host, tls=options.certificate is not None, insecure=options.insecure_bind),
         check_redis(options.redis.url, options.redis.worker_url, insecure=options.redis.insecure),
     ]
+    hand_over_soon()
     tls = server_context(options.certificate, options.key) if options.certificate is not None else None
     with ExitStack() as stack:
         stack.enter_context(_only_one(repo))

@@ -221,7 +221,7 @@ def test_of_begin_and_take_back_only_one_wins(server: EmbeddedRedis, queue: redi
     assert [m.sealed for m in heard(queue, count=100_000)].count(b"started") == len(begun)
 
 
-def test_the_bell_rings_for_what_happened_to_steps_and_not_for_looking(
+def test_the_bell_rings_once_for_an_exchange_that_asks_for_it(
     server: EmbeddedRedis, queue: redis.Redis, worker: Connect
 ) -> None:
     push(queue, TARGET, jobs(1), NOW)
@@ -229,8 +229,7 @@ def test_the_bell_rings_for_what_happened_to_steps_and_not_for_looking(
     with listener, listener.pubsub() as bell:
         bell.subscribe(keyspace.BELL)
         assert bell.get_message(timeout=5) is not None  # subscribed
-        ask(worker(A), claim=1)
-        ask(worker(A), beat=b"heartbeat")
+        ask(worker(A), claim=1, say=[b"heartbeat"], ring=False)
         ask(worker(A), say=[b"one", b"two"], begin=[(f"{TARGET}--1", b"started", b"dropped")])
         rung = bell.get_message(timeout=5)
         assert rung is not None
