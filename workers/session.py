@@ -6,6 +6,7 @@ membership, and content too big for a queue.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,9 @@ from swamp.wire.noise import HandshakeRefused, Initiator, MessageRefused
 from workers.identity import Identity
 
 CONNECT_SECONDS = 10.0
+#: What goes wrong with a connection is told by who uses it.
+_NO_LOG = logging.getLogger("swamp.worker.connection")
+_NO_LOG.setLevel(logging.CRITICAL + 1)
 PART = 256 * 1024  #: bytes of big content per message
 
 
@@ -146,6 +150,7 @@ def join(
             compression=None,
             max_size=None,
             user_agent_header=None,
+            logger=_NO_LOG,
             proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
         )
     except (OSError, TimeoutError, WebSocketException, InvalidURI) as error:

@@ -155,6 +155,7 @@ class Worker:
         self._sent = Unacknowledged()
         # Per session:
         self._session: Session | None = None
+        self._worked: Session | None = None  # the last one in which work could be taken
         self._link: Link | None = None
         self._up: Box | None = None
         self._results: Box | None = None
@@ -582,6 +583,7 @@ class Worker:
                 self._contents.keep_only(set())
         if not self._confirmed and number >= self._confirmed_at:
             self._confirmed = True
+            self._worked = self._session
             self._more = True
             log.info("enrolled as %s and waiting for work (target %s)", self._welcome.worker, self._welcome.target)
 
@@ -616,14 +618,16 @@ class Worker:
                 time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
                 wait = min(RETRY_LONGEST, wait * 2)
                 continue
-            wait, told = RETRY_FIRST, ""
+            told = ""
             self._rejoin.clear()
             self._inbox.put(_Joined(session))
             reason = self._attend(session)
             if reason is None:
                 return
             self._inbox.put(_SessionOver(session, reason))
-            time.sleep(RETRY_FIRST * random.uniform(0.5, 1.0))  # noqa: S311
+            # A session in which no work could be taken (Redis is out of reach, or full) is an attempt that failed.
+            wait = RETRY_FIRST if self._worked is session else min(RETRY_LONGEST, wait * 2)
+            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _attend(self, session: Session) -> str | None:
         """Listen until the session is over; why it is, or None if it was the last."""

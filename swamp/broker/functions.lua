@@ -93,6 +93,19 @@ end
 
 -- ---------------------------------------------------------------- called by the orchestrator
 
+-- owner, repository, marker    who uses this server from now on
+-- own       1: nobody else can have it, whatever it says
+-- returns   1, or the repository of another owner
+local function prepare(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local owner = sound('HGET', 'swamp:repo', 'owner')
+  if owner and owner ~= request.owner and request.own ~= 1 then
+    return sound('HGET', 'swamp:repo', 'repository') or ''
+  end
+  redis.call('HSET', 'swamp:repo', 'owner', request.owner, 'repository', request.repository, 'marker', request.marker)
+  return 1
+end
+
 -- machines  {machine, ...}
 -- count     messages per machine at most
 -- bytes     of all machines at most; what goes over it is still returned, nothing behind it
@@ -144,6 +157,16 @@ local function free(_, args)
     end
   end
   return 1
+end
+
+-- messages  {{machine, sealed message}, ...}, in order. They are small and few, and what workers need to let go of
+--           what they hold, so they are said even when memory is short.
+local function tell(_, args)
+  local request = cmsgpack.unpack(args[1])
+  for _, message in ipairs(request.messages) do
+    sound('XADD', key(message[1], 'down'), 'MAXLEN', '~', '1000', '*', 'm', message[2])
+  end
+  return #request.messages
 end
 
 -- target    whose queue
@@ -330,10 +353,15 @@ local function mirror(_, args)
   return #request.records
 end
 
+-- When memory is short, the orchestrator goes on with all that makes room. What would fill it is refused: what workers
+-- say (they keep it), and new work.
+local ALWAYS = {'allow-oom'}
 redis.register_function('swamp1_exchange', exchange)
-redis.register_function('swamp1_collect', collect)
-redis.register_function{function_name = 'swamp1_free', callback = free, flags = {'allow-oom'}}
 redis.register_function('swamp1_push', push)
-redis.register_function{function_name = 'swamp1_take_back', callback = take_back, flags = {'allow-oom'}}
-redis.register_function{function_name = 'swamp1_withdraw', callback = withdraw, flags = {'allow-oom'}}
-redis.register_function('swamp1_mirror', mirror)
+redis.register_function{function_name = 'swamp1_prepare', callback = prepare, flags = ALWAYS}
+redis.register_function{function_name = 'swamp1_collect', callback = collect, flags = ALWAYS}
+redis.register_function{function_name = 'swamp1_free', callback = free, flags = ALWAYS}
+redis.register_function{function_name = 'swamp1_tell', callback = tell, flags = ALWAYS}
+redis.register_function{function_name = 'swamp1_take_back', callback = take_back, flags = ALWAYS}
+redis.register_function{function_name = 'swamp1_withdraw', callback = withdraw, flags = ALWAYS}
+redis.register_function{function_name = 'swamp1_mirror', callback = mirror, flags = ALWAYS}

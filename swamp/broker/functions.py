@@ -20,9 +20,20 @@ Status = int | bytes
 
 
 def load_library(client: redis.Redis) -> None:
-    """Load the library, or load it anew. Only the orchestrator may."""
-    source = files("swamp.broker").joinpath("functions.lua").read_text(encoding="utf-8")
-    client.execute_command("FUNCTION", "LOAD", "REPLACE", source)
+    """Have the library loaded as it is here. Only the orchestrator may. A server that has no memory left loads nothing,
+    so what is there already is left alone."""
+    source = files("swamp.broker").joinpath("functions.lua").read_bytes()
+    there = client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", keyspace.LIBRARY, "WITHCODE")
+    if not any(source in library for library in cast("list[list[object]]", there)):
+        client.execute_command("FUNCTION", "LOAD", "REPLACE", source)
+
+
+def prepare(client: redis.Redis, owner: str, repository: str, marker: str, *, own: bool) -> str | None:
+    """Write down who uses the server, and the marker by which it is known; the repository of another owner, if it has
+    one and is not our `own`."""
+    request = {"owner": owner, "repository": repository, "marker": marker, "own": int(own)}
+    reply = _call(client, "prepare", request)
+    return None if reply == 1 else cast("bytes", reply).decode(errors="replace")
 
 
 def _call(client: redis.Redis, name: str, request: object) -> object:
@@ -114,6 +125,11 @@ def collect(
         more = more or len(messages) == count
         total += sum(len(message.sealed) + len(message.result) for message in messages)
     return found, more or total > size
+
+
+def tell(client: redis.Redis, messages: Sequence[tuple[str, bytes]]) -> None:
+    """(machine, sealed message down), in order."""
+    _call(client, "tell", {"messages": list(messages)})
 
 
 def free(client: redis.Redis, machines: Iterable[tuple[str, str, Sequence[str]]]) -> None:

@@ -34,7 +34,7 @@ from swamp.errors import SwampError
 from swamp.models.environment import step_environment
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
-from swamp.orchestrator import admission, leases
+from swamp.orchestrator import admission, leases, room
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
@@ -123,6 +123,8 @@ class Core:
         self._next_shown = 0.0
         self._next_cancels = 0.0
         self._redis_down_since: float | None = None
+        self._redis_complaint = ""  # what was said last about why it is away
+        self._memory = 0.0  # how much of its memory Redis has used
         self._next_attempt = 0.0
         self._attempts = 0
         self._draining = True  # until what machines said before we came is applied, nothing is pushed
@@ -370,6 +372,7 @@ class Core:
                 # Under its old id it is refused by a machine that has seen it.
                 self.transport.take_back(member.machine)
             self._raise_incarnation()
+            self._look_at_memory()
         except (redis.RedisError, SwampError) as error:
             self._redis_lost(error)
             return
@@ -392,7 +395,9 @@ class Core:
         now = time.monotonic()
         self.transport.disconnect()
         if self._redis_down_since is None:
-            self._redis_down_since = now
+            self._redis_down_since, self._redis_complaint = now, ""
+        if str(error) != self._redis_complaint:
+            self._redis_complaint = str(error)
             log.error("Redis is away: %s; nothing is lost, trying again", error)
         self._attempts += 1
         self._next_attempt = now + random.uniform(0.5, 1.0) * min(RETRY_LONGEST, 0.1 * 2**self._attempts)  # noqa: S311
@@ -405,8 +410,10 @@ class Core:
                 self._next_sweep = now + SWEEP
             return []
         self._rung = False
-        self._next_sweep = now + SWEEP
         try:
+            if now >= self._next_sweep:
+                self._look_at_memory()
+            self._next_sweep = now + SWEEP
             # Whose turn is first changes, so that a machine that says too much holds up no other.
             machines = list(self.members)
             self._turn = (self._turn + 1) % max(1, len(machines))
@@ -424,6 +431,13 @@ class Core:
             self.ledger.recall_everything()
             self.ledger.record_what_runs(self._now())
         return incoming
+
+    def _look_at_memory(self) -> None:
+        before, self._memory = self._memory, self.transport.memory()
+        if room.may_push(before) and not room.may_push(self._memory):
+            log.error("Redis is short of memory (%.0f%% of maxmemory is used): steps wait", 100 * self._memory)
+        elif not room.may_push(before) and room.may_push(self._memory):
+            log.info("Redis has room again")
 
     def _tell_redis(self, taken: list[tuple[Member, Taken]]) -> None:
         """Free first, alone; then answers; then new work; then the books, which may fail and are made again."""
@@ -445,7 +459,7 @@ class Core:
                 self._claims_back(member, stranded)
             self._intake.stranded.clear()
             self._withdraw()
-            if not self._draining:
+            if not self._draining and room.may_push(self._memory):
                 for target in list(self.ledger.lanes):
                     self._push(target)
             self._keep_books()
@@ -704,8 +718,8 @@ class Core:
         silent, self._looked_at = now - self._looked_at, now
         if not self.transport.up or self._draining or not self._collected:
             return
-        if silent > leases.SILENCE / 2:
-            # It was us who did not listen.
+        if silent > leases.SILENCE / 2 or room.may_be_silent(self._memory):
+            # It was us who did not listen, or they cannot speak.
             for member in self.members.values():
                 leases.heard(member.lease, now)
         # A machine with something under way need not be connected to be missed: it may have gone before we came.

@@ -71,7 +71,7 @@ class RedisServer:
         except redis.RedisError as error:
             raise unreachable(shown(self._options.url or ""), error) from error
         with reach(address.location, ca_certificate=self._ca_certificate) as client:
-            self.owner.take(client, address)
+            self.owner.check(client, address)
         return address
 
     def _start_embedded(self) -> EmbeddedRedis:

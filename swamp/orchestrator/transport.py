@@ -52,20 +52,20 @@ class Owner:
     repository: str  #: for people
     tools: tuple[AclUser, ...] = ()  #: the users for monitoring tools
 
-    def take(self, client: redis.Redis, address: RedisAddress) -> None:
-        """Have the server for ourselves. Raises `Invalid` when Swamp cannot work on it, or it is another's."""
+    def check(self, client: redis.Redis, address: RedisAddress) -> None:
+        """Raises `Invalid` when Swamp cannot work on this server, or it is another's. Changes nothing."""
         check_server(client, address.location.url)
-        if not address.own and not client.hsetnx(keyspace.REPO, "owner", self.id):
-            owner, repository = cast("list[bytes | None]", client.hmget(keyspace.REPO, "owner", "repository"))
-            if owner != self.id.encode():
-                raise Invalid(
-                    f"Redis at {address.location.url} belongs to another repository: "
-                    f"{(repository or b'').decode(errors='replace') or 'its place is not known'}",
-                    hint="give each repository a server of its own; if that one is gone for good, free the server "
-                    f"with: redis-cli DEL {keyspace.REPO}",
-                    code="foreign_redis",
-                )
-        client.hset(keyspace.REPO, mapping={"owner": self.id, "repository": self.repository})
+        owner, repository = cast("list[bytes | None]", client.hmget(keyspace.REPO, "owner", "repository"))
+        if owner not in (None, self.id.encode()) and not address.own:
+            raise self.foreign(address, (repository or b"").decode(errors="replace"))
+
+    def foreign(self, address: RedisAddress, repository: str) -> Invalid:
+        return Invalid(
+            f"Redis at {address.location.url} belongs to another repository: {repository or 'its place is not known'}",
+            hint="give each repository a server of its own; if that one is gone for good, free the server "
+            f"with: redis-cli DEL {keyspace.REPO}",
+            code="foreign_redis",
+        )
 
 
 def call_tuple(dispatch: str) -> bytes:
@@ -120,8 +120,12 @@ class Transport:
         address = self._locate()
         client = address.open()
         try:
-            self._owner.take(client, address)
+            self._owner.check(client, address)
             functions.load_library(client)
+            self._marker = secrets.token_hex(8)
+            other = functions.prepare(client, self._owner.id, self._owner.repository, self._marker, own=address.own)
+            if other is not None:
+                raise self._owner.foreign(address, other)
             wanted = {user.name: user for user in users}
             for name in client.execute_command("ACL", "USERS"):
                 if name.startswith(b"swamp-m-") and name.decode() not in wanted:
@@ -129,8 +133,6 @@ class Transport:
             # Users are not replicated: a server that was a replica until now has none of them.
             for user in (*self._owner.tools, *wanted.values()):
                 client.execute_command(*user.set_user)
-            self._marker = secrets.token_hex(8)
-            client.hset(keyspace.REPO, "marker", self._marker)
         except BaseException:
             client.close()
             raise
@@ -188,6 +190,13 @@ class Transport:
         """What machines have said, and whether there may be more."""
         return functions.collect(self._redis, machines, BATCH, BATCH_BYTES, self._marker)
 
+    def memory(self) -> float:
+        """How much of the memory that it may use is used: 0.0 without a limit, more than 1.0 where it was lowered."""
+        facts = self._redis.info("memory")
+        used = float(facts["used_memory"]) - float(facts.get("mem_not_counted_for_evict", 0))
+        limit = float(facts.get("maxmemory", 0))
+        return used / limit if limit else 0.0
+
     def free(self, machines: Sequence[tuple[str, str, Sequence[str]]]) -> None:
         functions.free(self._redis, machines)
 
@@ -199,10 +208,7 @@ class Transport:
 
     def send_down(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """(machine, sealed message), in order."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for machine, sealed in messages:
-            pipeline.xadd(keyspace.down(machine), {"m": sealed}, maxlen=1000, approximate=True)
-        pipeline.execute()
+        functions.tell(self._redis, list(messages))
 
     def clear_down(self, machine: str) -> None:
         """Messages to a machine that joins anew are void."""

@@ -25,8 +25,10 @@ from swamp.broker.functions import (
     free,
     load_library,
     mirror,
+    prepare,
     push,
     take_back,
+    tell,
     withdraw,
 )
 
@@ -393,15 +395,32 @@ def test_without_memory_what_makes_room_still_works_and_the_rest_is_refused(
         for refused in (
             lambda: push(queue, TARGET, jobs(4), NOW),
             lambda: ask(client, say=[b"more"]),
-            lambda: mirror(queue, [("left", "w", TARGET)], NOW, 1.0),
         ):
             with pytest.raises(redis.RedisError, match=r"OOM|maxmemory"):
                 refused()
+        # What an orchestrator does that has just connected, up to the point where there is room again.
+        load_library(queue)
+        assert prepare(queue, "me", "/here", "m", own=False) is None
+        queue.execute_command(*worker_user(TARGET, B, password_hash(B)).set_user)
+        found, _ = collect(queue, [A], 100, 1 << 20, "m")
+        assert [message.sealed for message in found[0].messages] == [b"said", b"finished"]
         free(queue, [(A, "9999999999999-0", ["node--0"])])
+        tell(queue, [(A, b"acknowledged")])
+        mirror(queue, [("left", "w", TARGET)], NOW, 1.0)
         assert take_back(queue, A, ids(1)) == ids(1)
         withdraw(queue, TARGET, ids(2, 3), [A])
+    assert queue.xlen(keyspace.down(A)) == 1
     assert (waiting(queue), claimed(queue), heard(queue)) == ([], [], [])
     assert not queue.exists(keyspace.results(A))
+
+
+def test_a_server_says_whose_it_is(queue: redis.Redis) -> None:
+    assert prepare(queue, "me", "/here", "m1", own=False) is None
+    assert prepare(queue, "me", "/moved", "m2", own=False) is None
+    assert prepare(queue, "you", "/there", "m3", own=False) == "/moved"
+    assert queue.hgetall(keyspace.REPO) == {b"owner": b"me", b"repository": b"/moved", b"marker": b"m2"}
+    assert prepare(queue, "you", "/there", "m3", own=True) is None
+    assert queue.hget(keyspace.REPO, "marker") == b"m3"
 
 
 def test_a_claim_survives_that_memory_ran_short_before_it_could_begin(queue: redis.Redis, worker: Connect) -> None:
