@@ -11,7 +11,7 @@ CHECKED := swamp workers tests examples bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test checks tests bench format clean
+.PHONY: help demo test checks tests faults bench format clean
 
 help: ## show this list
 	@echo "make <target>, where <target> is one of:"
@@ -30,6 +30,9 @@ checks: $(VENV)/.installed-dev ## run every check but the tests
 
 tests: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k token" runs some of them
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/.installed-dev ## let networks, Redis servers and disks fail for FAULTS_OUTAGE=600 seconds, and see that all comes right by itself
+	FAULTS_OUTAGE=$${FAULTS_OUTAGE:-600} $(BIN)/pytest $(PYTEST_ARGS) tests/faults/*.py
 
 bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS="--only a,c --repeat 3" measures less
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -1,0 +1,117 @@
+"""Trouble with Redis passes (G6): no process exits, nothing is lost or doubled, and work goes on by itself.
+
+FAULTS_OUTAGE says how many seconds the trouble lasts; without it as long as it takes to be noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.e2e.stage import Stage
+from tests.faults.proxy import FaultProxy
+from tests.faults.scene import SOON, Scene, roads
+from tests.faults.servers import Server
+
+OUTAGE = float(os.environ.get("FAULTS_OUTAGE", "0"))
+
+
+@pytest.fixture
+def server(stage: Stage) -> Iterator[Server]:
+    with Server(stage.scratch / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def scene(stage: Stage, server: Server) -> Scene:
+    scene = Scene(stage, ("--redis-url", server.url))
+    scene.begin()
+    return scene
+
+
+def it_lasts() -> None:
+    """The outage is no wait for a fact: that it takes long is what is tried."""
+    time.sleep(OUTAGE)
+
+
+def test_redis_away_and_restarted_with_its_data(scene: Scene, server: Server):
+    server.stop()
+    scene.orchestrator.wait_for_line("Redis is away")
+    scene.finish_one()
+    it_lasts()
+    server.start()
+    scene.orchestrator.wait_for_line("Redis is back", SOON)
+    scene.all_is_well()
+
+
+def test_redis_killed_and_emptied_of_everything(scene: Scene, server: Server):
+    server.kill()
+    scene.orchestrator.wait_for_line("Redis is away")
+    scene.finish_one()
+    it_lasts()
+    shutil.rmtree(server.directory)
+    server.start()
+    scene.all_is_well()
+
+
+def test_redis_that_can_only_be_read(scene: Scene, server: Server):
+    with closing(server.client()) as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        scene.orchestrator.wait_for_line("Redis is away", SOON)
+        scene.finish_one()
+        it_lasts()
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    scene.all_is_well()
+
+
+def test_redis_out_of_memory(scene: Scene, server: Server):
+    with closing(server.client()) as client:
+        client.config_set("maxmemory", "1")
+        scene.finish_one()
+        scene.orchestrator.wait_for_line("Redis is short of memory", SOON)
+        it_lasts()
+        client.config_set("maxmemory", "0")
+    scene.all_is_well()
+
+
+def test_connections_that_are_cut(stage: Stage, server: Server):
+    with FaultProxy(server.port) as road, FaultProxy(server.port) as their_road:
+        scene = Scene(stage, roads(road, their_road))
+        scene.begin()
+        for cut in (road, their_road, road):
+            cut.cut()
+        scene.finish_one()
+        their_road.refuse()
+        it_lasts()
+        their_road.heal()
+        scene.all_is_well()
+
+
+def test_connections_of_the_orchestrator_that_are_half_open(stage: Stage, server: Server):
+    with FaultProxy(server.port) as road, FaultProxy(server.port) as their_road:
+        scene = Scene(stage, roads(road, their_road))
+        scene.begin()
+        road.half_open()
+        scene.finish_one()
+        scene.orchestrator.wait_for_line("Redis is away", SOON)
+        it_lasts()
+        road.heal()
+        scene.all_is_well()
+
+
+def test_connections_of_workers_that_are_half_open(stage: Stage, server: Server):
+    with FaultProxy(server.port) as road, FaultProxy(server.port) as their_road:
+        scene = Scene(stage, roads(road, their_road))
+        scene.begin()
+        their_road.half_open()
+        scene.finish_one()
+        for worker in (scene.busy, scene.idle):
+            worker.wait_for_line("the connection is lost: Redis: Timeout", SOON)
+        it_lasts()
+        their_road.heal()
+        scene.all_is_well()
