@@ -30,7 +30,7 @@ from swamp.orchestrator.readiness import why_not_ready
 from swamp.tokens import store as tokens
 from swamp.tokens.token import is_live
 from swamp.wire.messages import SESSION_PATH, Refusal
-from swamp.workflows.local import plan_of_workflow
+from swamp.workflows.apart import plan_apart
 from swamp.workflows.plan import Plan
 
 log = logging.getLogger("swamp.orchestrator")
@@ -125,7 +125,7 @@ class App:
     async def _run(self, request: Request) -> Response:
         """Accept a run of a workflow, and tell its events."""
         name, run_id, timeout = await _wanted(request)
-        plan = await asyncio.to_thread(plan_of_workflow, self._core.repo, name)
+        plan = await asyncio.to_thread(plan_apart, self._core.repo, name)
 
         def accept(tx: sqlite3.Connection) -> None:
             if journal.has_run(tx, run_id):  # asked for twice: the first answer got lost
