@@ -171,7 +171,8 @@ class Ledger:
         for lane in self.lanes.values():
             lane.waiting.clear()
             lane.pushed = 0
-        for live in self.live.values():
+        # Made last and to go first: what took the place of a dispatch that was lost or taken back.
+        for live in sorted(self.live.values(), key=lambda live: live.attempt == 1):
             live.recalled = live.recalled or live.pushed
             live.pushed = False
             # What was granted may have begun; only the machine that has the grant can tell.
