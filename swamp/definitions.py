@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from swamp.names import can_be_a_name, listed
 from swamp.yamlnode import Node
 
 PLACEHOLDER_ID = "<generated-uuid>"  #: how people and documentation write "Swamp makes the id"
+EXPRESSIONS_BEGIN = "${{"
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -68,11 +69,18 @@ def check_text(node: Node, what: str, check: Callable[[str], str]) -> str:
         raise node.fail(error.message, error.hint) from error
 
 
-def refuse_expressions(node: Node) -> None:
-    """Raise `Invalid` if a value in `node` holds `${{`: to pass it on as it stands would surprise everybody."""
-    for scalar in node.scalars():
-        if isinstance(scalar.value, str) and "${{" in scalar.value:
-            raise scalar.fail("expressions (${{ … }}) are not evaluated in this version", "write the value itself")
+def refuse_expressions(entries: Mapping[str, Node], *, but: str = "") -> None:
+    """Raise `Invalid` if a value among `entries` (the one called `but` aside) holds `${{`: to pass it on as it stands
+    would surprise everybody."""
+    for name, node in entries.items():
+        if name == but:
+            continue
+        for scalar in node.scalars():
+            if isinstance(scalar.value, str) and EXPRESSIONS_BEGIN in scalar.value:
+                raise scalar.fail(
+                    "expressions (${{ … }}) are not evaluated here",
+                    "they may stand in the arguments of a model's methods and in the inputs of a step",
+                )
 
 
 def read(path: Path, source: str) -> str:

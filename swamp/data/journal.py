@@ -264,6 +264,16 @@ def keep_evidence(
     return done.rowcount == 1
 
 
+def planned_step(tx: sqlite3.Connection, dispatch: str) -> tuple[str, str, int] | None:
+    """What a dispatch was made for, whether or not it has ended: run, plan, position."""
+    row = tx.execute(
+        "SELECT runs.id, runs.plan, dispatches.position FROM dispatches JOIN runs ON runs.id = dispatches.run_id"
+        " WHERE dispatches.id = ?",
+        (dispatch,),
+    ).fetchone()
+    return None if row is None else (str(row[0]), str(row[1]), int(row[2]))
+
+
 def live_dispatches(tx: sqlite3.Connection) -> list[DispatchRow]:
     """Dispatches that are queued, granted or begun, in the order in which they were made."""
     rows = tx.execute(

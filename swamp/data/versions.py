@@ -198,6 +198,11 @@ def list_latest(tx: sqlite3.Connection, model: str | None = None) -> list[Versio
     return [_version(row) for row in rows]
 
 
+def is_stored(tx: sqlite3.Connection, checksum: str) -> bool:
+    """Whether any version has this content."""
+    return tx.execute("SELECT 1 FROM data WHERE checksum = ? LIMIT 1", (checksum,)).fetchone() is not None
+
+
 def read_content(tx: sqlite3.Connection, blobs: Path, version: Version) -> bytes:
     """The exact bytes of a version. Raises `SwampError` (`content_damaged`)."""
     content = tx.execute("SELECT content FROM data WHERE id = ?", (version.id,)).fetchone()[0]

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from swamp.definitions import EXPRESSIONS_BEGIN
 from swamp.errors import Invalid
+from swamp.expressions.template import parse
+from swamp.models.quoting import quoted
 
 Kind = Literal["string", "integer", "boolean", "map"]
 
@@ -24,6 +27,9 @@ class Argument:
     required: bool
     description: str
     minimum: int | None = None  #: the least integer, or the least number of characters of a string
+    #: Of a script for sh: the argument (a map) that adds to its environment. Secrets that the script names become
+    #: variables there.
+    variables: str = ""
 
     def check(self, value: object) -> object:
         """`value` as the method takes it. Raises `ValueError` with the rest of a sentence that begins with the name."""
@@ -31,6 +37,8 @@ class Argument:
             text = _text(value)
             if len(text) < (self.minimum or 0):
                 raise ValueError("must not be empty")
+            if self.variables and EXPRESSIONS_BEGIN in text:
+                quoted(parse(text), str)  # raises where a secret cannot be given to it
             return text
         if self.kind == "integer":
             if not isinstance(value, int) or isinstance(value, bool):
@@ -84,8 +92,7 @@ def _text(value: object) -> str:
         raise ValueError("must be text; put it in quotes")
     if "\0" in value:
         raise ValueError("must not hold a NUL character")
-    if "${{" in value:
-        raise ValueError("holds ${{ …: expressions are not evaluated in this version")
+    parse(value)  # raises what is wrong with its expressions
     return value
 
 

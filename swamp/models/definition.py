@@ -9,7 +9,9 @@ from functools import partial
 from swamp import yamlfile
 from swamp.definitions import Check, check_id, check_text, refuse_expressions
 from swamp.errors import Invalid, SwampError
+from swamp.expressions.template import check_expressions, references
 from swamp.models.invocation import Invocation
+from swamp.models.resolve import ReadSecret, secrets_problem
 from swamp.models.types import find_type
 from swamp.names import check_name, check_type_name
 from swamp.yamlnode import Node, check_keys
@@ -37,7 +39,7 @@ def parse_model(text: str, source: str) -> ModelDefinition:
     """
     root = yamlfile.load(text, source)
     entries = check_keys(root, KEYS, "the model", required=("type", "id", "name"))
-    refuse_expressions(root)
+    refuse_expressions(entries, but="methods")
     version = entries.get("version")
     tags = entries.get("tags")
     global_arguments = entries.get("globalArguments")
@@ -59,6 +61,8 @@ def _methods(node: Node) -> dict[str, dict[str, object]]:
     for name, method in node.entries("'methods' of the model").items():
         entries = check_keys(method, ("arguments",), f"method '{name}'")
         arguments = entries.get("arguments")
+        if arguments is not None:
+            check_expressions(arguments)
         methods[name] = arguments.plain_entries(f"'arguments' of method '{name}'") if arguments else {}
     return methods
 
@@ -91,8 +95,9 @@ def invocation(model: ModelDefinition, method: str, inputs: Mapping[str, object]
     return Invocation(model.id, model.name, model.type, method, arguments, dict(model.tags))
 
 
-def checks(model: ModelDefinition) -> Iterator[Check]:
-    """What must hold between a model and its type. What an argument lacks, the inputs of a step may still bring."""
+def checks(model: ModelDefinition, secret: ReadSecret) -> Iterator[Check]:
+    """What must hold between a model, its type and the vaults. What an argument lacks, the inputs of a step may still
+    bring."""
     try:
         model_type = find_type(model.type)
     except SwampError as error:
@@ -102,6 +107,9 @@ def checks(model: ModelDefinition) -> Iterator[Check]:
     yield _check("Global arguments", model_type.check_global, model.global_arguments)
     for method, arguments in model.methods.items():
         yield _check(f"Arguments of {method}", partial(model_type.check, method, complete=False), arguments)
+        for argument, value in arguments.items():
+            if named := list(dict.fromkeys(references(value))):
+                yield Check(f"Secrets of {method} ({argument})", secrets_problem(named, secret))
 
 
 def _check(

@@ -16,8 +16,11 @@ class Invocation:
     model_name: str
     model_type: str
     method: str
-    arguments: Mapping[str, object]  #: checked against the type's method when the run was accepted; JSON values only
+    #: Checked against the type's method when the run was accepted; JSON values only. Not shown: they may hold secrets.
+    arguments: Mapping[str, object] = field(repr=False)
     tags: Mapping[str, str] = field(default_factory=dict)
+    #: Secrets that stand in the arguments, put there for its dispatch (`resolve`): nothing of it may show them.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

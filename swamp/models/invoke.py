@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from swamp.clock import iso
 from swamp.models import probe, shell
 from swamp.models.invocation import Invocation, Outcome
+from swamp.models.redaction import RedactedLines, Redactor
 from swamp.models.surroundings import Cancellation, Ending, Surroundings
 
 __all__ = ["Cancellation", "Surroundings", "invoke"]
@@ -26,9 +28,27 @@ INSTANT = frozenset({("swamp/probe", "echo")})
 def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], datetime]) -> Outcome:
     """Run the method to its end, or until `surroundings.cancellation` ends it, and say what came of it.
 
-    Whatever goes wrong in the method is in the outcome and raises nothing. Only what is aimed at this very process,
-    such as a `KeyboardInterrupt`, passes through, after the method's processes were ended.
+    What it says and what comes of it holds none of the invocation's secrets. Whatever goes wrong in the method is in
+    the outcome and raises nothing. Only what is aimed at this very process, such as a `KeyboardInterrupt`, passes
+    through, after the method's processes were ended.
     """
+    if not invocation.secrets:
+        return _invoke(invocation, surroundings, now)
+    redactor = Redactor(invocation.secrets)
+    lines = {stream: RedactedLines(redactor) for stream in ("stdout", "stderr")}
+
+    def emit(stream: str, data: bytes) -> None:
+        if said := lines[stream].feed(data):
+            surroundings.emit(stream, said)
+
+    outcome = _invoke(invocation, replace(surroundings, emit=emit), now)
+    for stream, held in lines.items():
+        if said := held.rest():
+            surroundings.emit(stream, said)
+    return redactor.outcome(outcome)
+
+
+def _invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], datetime]) -> Outcome:
     started_at = iso(now())
     clock = time.monotonic()
     ending = _ending(invocation, surroundings, started_at)

@@ -138,7 +138,7 @@ _SHELL = ModelType(
             name="execute",
             description="Run the command and keep what it printed.",
             arguments=(
-                Argument("run", "string", True, "The command, as sh reads it.", minimum=1),
+                Argument("run", "string", True, "The command, as sh reads it.", minimum=1, variables="env"),
                 Argument("workingDir", "string", False, "Where it runs; relative to the step's directory.", minimum=1),
                 Argument("timeout", "integer", False, "Milliseconds after which it is ended.", minimum=1),
                 Argument("env", "map", False, "Variables added to its environment."),

@@ -32,7 +32,7 @@ from swamp.data.blobs import blob_path
 from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.models.environment import step_environment
-from swamp.models.invocation import Outcome
+from swamp.models.invocation import Invocation
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator import admission, leases, room
@@ -41,11 +41,13 @@ from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member, Session
 from swamp.orchestrator.mirror import books, worker_fields
+from swamp.orchestrator.secrets import StepSecrets
 from swamp.orchestrator.transport import Transport, call_tuple
 from swamp.pace import Pace
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Machine, is_live
+from swamp.vaults.catalog import read_for_step
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
@@ -74,6 +76,8 @@ CANCEL_AGAIN = 5.0  #: seconds; machines that still run a step of a canceled run
 
 T = TypeVar("T")
 
+_Calls = dict[tuple[str, int], Invocation | Exception]  # by run and call; why it cannot be dispatched, if it cannot
+
 
 @dataclass(slots=True)
 class _Request:
@@ -96,15 +100,12 @@ class Core:
         environ: Mapping[str, str],
         boot: str,
         notify: Callable[[set[str]], None],
-        *,
-        remote_only: bool = False,
     ) -> None:
         self.repo = repo
         self.store = store
         self.keys = keys
         self.transport = transport
         self.boot = boot
-        self.remote_only = remote_only  #: no step runs beside us
         self.incarnation = 0
         self._notify = notify
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
@@ -114,9 +115,13 @@ class Core:
         self.ledger = Ledger(self.engine, time.monotonic, self.tally)
         self.members = self.ledger.members
         self._pace = Pace(log)
-        self._intake = Intake(self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace)
+        read_secret = partial(read_for_step, repo)
+        self._secrets = StepSecrets(read_secret, repo.blobs)
+        self._intake = Intake(
+            self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets
+        )
         self._spawner = spawner_that_leaves_nothing()
-        self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put, self._spawner)
+        self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put, read_secret, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
         self._turn = 0
@@ -339,9 +344,6 @@ class Core:
         self.ledger.begun.clear()
         self.ledger.over.clear()
         for start in saved.local:
-            if self.remote_only:  # a run that was accepted before
-                self._inbox.put(LocalFinished(start.run_id, start.position, _refused_here(self._now())))
-                continue
             about = partial(_about, start.run_id, start.job, start.step)
             self._pace.info("step %s/%s started here", start.job, start.step, about=about)
             self._steps.start(start)
@@ -352,6 +354,7 @@ class Core:
         for target, status, duration_ms in saved.step_ends:
             self.tally.step_ended(target, status, duration_ms)
         for run_id, status in saved.ended:
+            self._secrets.forget(run_id)
             self.tally.runs[status] += 1
             log.info("run %s finished: %s", run_id, status, extra={"run": run_id})
         if saved.events:
@@ -492,22 +495,27 @@ class Core:
             with self.store.read() as tx:
                 token = tokens.find(tx, target)
             alone = token is not None and token.max_enrollments == 1
+            calls: _Calls = {}
             for front in (True, False):
                 lives = [live for live in chosen if live.front is front]
                 firsts = range(0, len(lives), 1000)
                 for first in reversed(firsts) if front else firsts:  # each batch goes before the one pushed last
-                    jobs = [job for live in lives[first : first + 1000] if (job := self._job(live, box, alone))]
+                    jobs = [job for live in lives[first : first + 1000] if (job := self._job(live, box, alone, calls))]
                     self.transport.push(target, jobs, front=front)
             for live in chosen:
                 name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
                 self._pace.info("step %s dispatched to %s as %s", name, target, live.id, about=about)
 
-    def _job(self, live: Live, box: Box, alone: bool) -> Job | None:
-        """None for a step that has no form on the wire: it fails. `alone`: one machine only serves the target."""
+    def _job(self, live: Live, box: Box, alone: bool, calls: _Calls) -> Job | None:
+        """None for a step whose secrets cannot be read, or which has no form on the wire: it fails. `alone`: one
+        machine only serves the target; `calls` of this push were resolved already."""
         run = self.engine.runs[live.run_id]
         step = run.plan.steps[live.position]
         job = run.plan.jobs[step.job]
-        call = self.ledger.call(live)
+        call = self._resolved(live, calls)
+        if isinstance(call, Exception):
+            self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {call}")
+            return None
         dispatch = Dispatch(
             id=live.id,
             target=live.target,
@@ -527,6 +535,17 @@ class Core:
             self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {error}")
             return None
         return Job(live.id, call_tuple(live.id), description, sealed)
+
+    def _resolved(self, live: Live, calls: _Calls) -> Invocation | Exception:
+        """The call of a step with its secrets, which are read once for all steps of a push that make the same call."""
+        run = self.engine.runs[live.run_id]
+        key = (live.run_id, run.plan.steps[live.position].call)
+        if key not in calls:
+            try:
+                calls[key] = self._secrets.resolved(run, live.position)
+            except (SwampError, OSError) as error:
+                calls[key] = error
+        return calls[key]
 
     def _withdraw(self) -> None:
         """What was given up while it waited leaves its queue; what was given up while it was claimed cannot begin."""
@@ -800,6 +819,7 @@ class Core:
         self.ledger.records.clear()
         self._intake.replies.clear()
         self._lost_claims.clear()
+        self._secrets.start_over()
         try:
             with self.store.read() as tx:
                 self._reload(tx)
@@ -850,10 +870,6 @@ class Core:
 
     def _has_blob(self, checksum: str) -> bool:
         return blob_path(self.repo.blobs, checksum).exists()
-
-
-def _refused_here(now: str) -> Outcome:
-    return Outcome("failed", "this orchestrator runs no steps itself (--remote-only)", (), now, now, 0)
 
 
 def _about(run: object, job: object, step: object) -> dict[str, str]:

@@ -17,12 +17,14 @@ from functools import partial
 from swamp.broker.functions import Collected, Message
 from swamp.data import journal
 from swamp.data.record import Blob
+from swamp.data.versions import is_stored
 from swamp.models.invocation import Outcome
 from swamp.names import run_of
 from swamp.orchestrator.leases import heard
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member
 from swamp.orchestrator.mirror import failure
+from swamp.orchestrator.secrets import StepSecrets
 from swamp.pace import Pace
 from swamp.tokens import store as tokens
 from swamp.wire.codec import Malformed
@@ -46,6 +48,7 @@ from swamp.wire.messages import (
     unpack_up,
 )
 from swamp.workflows.engine import Engine
+from swamp.workflows.plan import plan_from_json
 
 log = logging.getLogger("swamp.orchestrator")
 
@@ -74,6 +77,7 @@ class Intake:
         monotonic: Callable[[], float],
         blob_exists: Callable[[str], bool],
         pace: Pace,
+        secrets: StepSecrets,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -82,6 +86,7 @@ class Intake:
         self._blob_exists = blob_exists
         self._pace = pace
         self._tally = ledger.tally
+        self._secrets = secrets
         self.replies: list[tuple[Member, DownBody]] = []
         self.leaving: list[Member] = []  #: whose claims are to be taken back
         self.stranded: list[tuple[Member, list[str]]] = []  #: claims of which the machine does not know
@@ -174,7 +179,7 @@ class Intake:
         if isinstance(body, OutputLines):
             live = self._begun_by(member, body.dispatch)
             if live is not None:
-                self._engine.output(live.run_id, live.position, body.stream, body.text)
+                self._output(live, body)
         elif isinstance(body, Started):
             self._started(member, up.epoch, body)
         elif isinstance(body, Wants):
@@ -185,6 +190,12 @@ class Intake:
             self._inventory(member, up.epoch, body)
         elif isinstance(body, Dropped):
             self._dropped(member, body.dispatch)
+
+    def _output(self, live: Live, body: OutputLines) -> None:
+        run = self._engine.runs[live.run_id]
+        text = self._secrets.output(run, live.position, live.id, body.stream, body.text)
+        if text is not None:
+            self._engine.output(live.run_id, live.position, body.stream, text)
 
     def _begun_by(self, member: Member, dispatch: str) -> Live | None:
         live = self._ledger.live.get(dispatch)
@@ -246,6 +257,7 @@ class Intake:
         mine = live is not None and live.target == member.target and (not live.begun or live.machine == member.machine)
         if live is None or not mine:
             self._tally.results_duplicate += 1
+            outcome = self._late(tx, dispatch, outcome)
             evidence = json.dumps(_evidence(member, outcome))
             if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence):
                 text = "a late result of worker %s for %s was kept as evidence"
@@ -253,6 +265,10 @@ class Intake:
             return
         if not live.begun:
             self._engine.started(live.run_id, live.position, member.machine, member.worker)
+        run = self._engine.runs[live.run_id]
+        for stream, text in self._secrets.rest(run, live.id):
+            self._engine.output(live.run_id, live.position, stream, text)
+        outcome = self._secrets.outcome(run, live.position, outcome, partial(is_stored, tx))
         self._engine.finished(live.run_id, live.position, outcome, member.machine)
         self._pace.info(
             "step %s finished on worker %s: %s in %dms",
@@ -270,6 +286,17 @@ class Intake:
             error=failure(outcome.error, live.run_id) if outcome.error is not None else None,
             duration_ms=outcome.duration_ms,
         )
+
+    def _late(self, tx: sqlite3.Connection, dispatch: str, outcome: Outcome) -> Outcome:
+        """Evidence holds no secret either."""
+        step = journal.planned_step(tx, dispatch)
+        if step is None:
+            return outcome
+        run_id, plan, position = step
+        if run_id in self._engine.runs:
+            return self._secrets.outcome(self._engine.runs[run_id], position, outcome, partial(is_stored, tx))
+        planned = plan_from_json(plan)
+        return self._secrets.late_outcome(planned.calls[planned.steps[position].call], outcome, partial(is_stored, tx))
 
     def _not_begun(self, member: Member, dispatch: str) -> Live | None:
         """The dispatch, if this machine may have claimed it and nobody has begun it."""

@@ -12,7 +12,6 @@ from datetime import datetime
 
 from swamp.clock import from_iso
 from swamp.data.journal import DispatchRow
-from swamp.models.invocation import Invocation
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator.members import Lane, Live, Member
 from swamp.orchestrator.mirror import packed_text
@@ -262,9 +261,6 @@ class Ledger:
 
     def planned(self, live: Live) -> PlannedStep:
         return self._engine.runs[live.run_id].plan.steps[live.position]
-
-    def call(self, live: Live) -> Invocation:
-        return self._engine.runs[live.run_id].plan.calls[self.planned(live).call]
 
     def about(self, live: Live) -> dict[str, str]:
         """What a log line about it carries."""

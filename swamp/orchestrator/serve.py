@@ -53,7 +53,6 @@ class ServeOptions:
     certificate: Path | None = None  #: None: without TLS
     key: Path | None = None  #: None: in the file of the certificate
     insecure_bind: bool = False
-    remote_only: bool = False  #: no step runs on this machine
 
 
 def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None:
@@ -81,7 +80,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         stack.callback(server.stop)
         address = server.start()
         door = Door(listener, tls, fingerprint(options.certificate) if options.certificate is not None else None)
-        asyncio.run(_serve(repo, store, keys, server, address, door, environ, options))
+        asyncio.run(_serve(repo, store, keys, server, address, door, environ))
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,6 @@ async def _serve(
     address: RedisAddress,
     door: Door,
     environ: Mapping[str, str],
-    options: ServeOptions,
 ) -> None:
     secret = secrets.token_hex(32)
     repo_id = marker.read(repo).repo_id
@@ -127,8 +125,7 @@ async def _serve(
         announcement.say(server.announcement(where))
 
     transport = Transport(server.owner, server.locate, connected)
-    boot = secrets.token_hex(8)
-    core = Core(repo, store, keys, transport, environ, boot, watchers.notify, remote_only=options.remote_only)
+    core = Core(repo, store, keys, transport, environ, secrets.token_hex(8), watchers.notify)
     bell = BellListener(transport, core.ring)
     app = App(core, watchers, secret, repo_id, open_metrics=is_loopback(str(door.listener.getsockname()[0])))
     web = _WebServer(app.asgi, door.tls)

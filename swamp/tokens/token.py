@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from swamp.clock import iso
 from swamp.errors import Invalid, NotFound
 from swamp.names import TARGET_LENGTH, check_target, did_you_mean
+from swamp.vaults.vault import TOKENS
 
 SECRET_BYTES = 32
 
@@ -93,7 +94,7 @@ def mint(
 
 def vault_key(name: str) -> str:
     """The key under which a vault keeps the token's text."""
-    return f"worker-token-{name}"
+    return f"{TOKENS}{name}"
 
 
 def superseded_key(name: str) -> str:

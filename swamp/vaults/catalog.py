@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from swamp.clock import iso
-from swamp.errors import Invalid, NotFound, Usage
+from swamp.errors import Invalid, NotAllowed, NotFound, Usage
 from swamp.files import create_atomically
 from swamp.names import check_name, did_you_mean
 from swamp.repo import Repo
-from swamp.vaults.vault import TYPES, Vault, VaultInfo
+from swamp.vaults.vault import TOKENS, TYPES, Vault, VaultInfo
 from swamp.yamlfile import check_keys, dump, load
 
 if TYPE_CHECKING:
@@ -57,6 +57,20 @@ def the_only_vault(repo: Repo, explicit: str | None) -> Vault:
             code="several_vaults",
         )
     return _open(repo, names[0])
+
+
+def read_for_step(repo: Repo, vault: str, key: str) -> str:
+    """The secret that a step names.
+
+    Raises as `open_vault` and `Vault.get` do, and `NotAllowed` for what no step may see.
+    """
+    opened = open_vault(repo, vault)
+    if key.startswith(TOKENS):
+        raise NotAllowed(
+            f"the secret '{key}' of vault '{vault}' is an enrollment token, which no step may see",
+            hint="store what the step needs under a key of its own",
+        )
+    return opened.get(key)
 
 
 def create_vault(repo: Repo, vault_type: str, name: str, vault_id: UUID, now: datetime) -> VaultInfo:

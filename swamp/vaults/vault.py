@@ -15,6 +15,9 @@ TYPES: Mapping[str, str] = {"local_encryption": "Local encryption"}
 
 KEY_LENGTH = 200
 
+TOKENS = "worker-token-"
+"""Begins the keys of enrollment tokens. They are for people, who take them to machines: no step may name one."""
+
 _KEY = re.compile(r"[A-Za-z0-9._/-]+")
 
 

@@ -335,6 +335,7 @@ def pack_dispatch(dispatch: Dispatch) -> bytes:
             "modelType": call.model_type,
             "method": call.method,
             "arguments": dict(call.arguments),
+            "secrets": call.secrets,
             "tags": dict(call.tags),
         }
     )
@@ -360,6 +361,7 @@ def unpack_dispatch(data: bytes) -> Dispatch:
             method=_take(message, "method", str),
             arguments=_take(message, "arguments", dict),
             tags=_text_map(message, "tags"),
+            secrets=_texts(message, "secrets"),
         ),
     )
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swamp.clock import iso, utc_now
+from swamp.errors import SwampError
 from swamp.models.direct import DIRECT
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
+from swamp.models.resolve import ReadSecret, resolve
 from swamp.models.spawner import Spawner
 from swamp.workflows.engine import Start
 
@@ -40,8 +42,8 @@ class LocalFinished:
 class LocalSteps:
     """Runs steps and hands what they say and how they end to `deliver`, from threads of its own.
 
-    `directory` is where they run (the repository); `environment` is what they see; `spawner` starts their programs,
-    and belongs to the caller.
+    `directory` is where they run (the repository); `environment` is what they see; `secret` tells the secrets that they
+    name; `spawner` starts their programs, and belongs to the caller.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class LocalSteps:
         directory: Path,
         environment: Mapping[str, str],
         deliver: Callable[[LocalOutput | LocalFinished], None],
+        secret: ReadSecret,
         spawner: Spawner = DIRECT,
     ) -> None:
         self._directory = directory
         self._environment = environment
         self._deliver = deliver
+        self._secret = secret
         self._spawner = spawner
         # Half of what a process may open is left to everything else in it.
         self._at_once = max(1, min(AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _DESCRIPTORS))
@@ -116,8 +120,7 @@ class LocalSteps:
         return None
 
     def _deliver_without_running(self, start: Start, status: str, error: str) -> None:
-        now = iso(utc_now())
-        self._deliver(LocalFinished(start.run_id, start.position, Outcome(status, error, (), now, now, 0)))
+        self._deliver(LocalFinished(start.run_id, start.position, _not_run(status, error)))
 
     def _run(self, start: Start, cancellation: Cancellation) -> None:
         def emit(stream: str, lines: bytes) -> None:
@@ -126,8 +129,16 @@ class LocalSteps:
 
         with cancellation:
             surroundings = Surroundings(self._directory, self._environment, emit, cancellation, spawner=self._spawner)
-            outcome = invoke(start.invocation, surroundings, utc_now)
+            try:
+                outcome = invoke(resolve(start.invocation, self._secret), surroundings, utc_now)
+            except (SwampError, OSError) as error:  # of the vault; those of the step are in its outcome
+                outcome = _not_run("failed", str(error))
         with self._lock:
             del self._running[(start.run_id, start.position)]
         self._deliver(LocalFinished(start.run_id, start.position, outcome))
         self._start_more()
+
+
+def _not_run(status: str, error: str) -> Outcome:
+    now = iso(utc_now())
+    return Outcome(status, error, (), now, now, 0)

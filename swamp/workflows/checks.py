@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from swamp.definitions import Check
 from swamp.errors import Invalid, NotFound, SwampError
 from swamp.models.definition import ModelDefinition, invocation
+from swamp.models.resolve import ReadSecret, check_secrets
 from swamp.names import did_you_mean
 from swamp.workflows.graph import find_cycle
 
@@ -33,8 +34,10 @@ def structure(workflow: Workflow, source: str) -> Iterator[Check]:
         yield Check(f"No cyclic step dependencies in job '{job.name}'", _cyclic(job.steps, source))
 
 
-def steps(workflow: Workflow, source: str, find: Callable[[str], ModelDefinition]) -> Iterator[Check]:
-    """The model and the method that each step names exist, and the method takes the step's arguments."""
+def steps(
+    workflow: Workflow, source: str, find: Callable[[str], ModelDefinition], secret: ReadSecret
+) -> Iterator[Check]:
+    """The model, the method and the secrets that each step names exist, and the method takes the step's arguments."""
     found: dict[str, ModelDefinition | SwampError] = {}
     for job in workflow.jobs:
         for step in job.steps:
@@ -45,14 +48,16 @@ def steps(workflow: Workflow, source: str, find: Callable[[str], ModelDefinition
                 except SwampError as error:
                     found[task.model] = error
             name = f"Step '{step.name}' in job '{job.name}' ({task.model}.{task.method})"
-            yield Check(name, _call_problem(found[task.model], step, source))
+            yield Check(name, _call_problem(found[task.model], step, source, secret))
 
 
-def _call_problem(model: ModelDefinition | SwampError, step: Step, source: str) -> SwampError | None:
+def _call_problem(
+    model: ModelDefinition | SwampError, step: Step, source: str, secret: ReadSecret
+) -> SwampError | None:
     try:
         if isinstance(model, SwampError):
             raise model
-        invocation(model, step.task.method, step.task.inputs)
+        check_secrets(invocation(model, step.task.method, step.task.inputs), secret)
     except NotFound as error:
         return NotFound(f"{source}:{step.line}: step '{step.name}': {error.message}", hint=error.hint, code=error.code)
     except SwampError as error:

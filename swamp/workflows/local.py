@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +25,9 @@ from swamp.models.catalog import find_model
 from swamp.models.definition import invocation
 from swamp.models.environment import step_environment
 from swamp.models.invocation import Invocation
+from swamp.models.resolve import check_secrets
 from swamp.repo import Repo
+from swamp.vaults.catalog import read_for_step
 from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
 from swamp.workflows.catalog import find_workflow
 from swamp.workflows.engine import Engine, Start
@@ -41,7 +44,9 @@ def plan_of_workflow(repo: Repo, name: str) -> Plan:
     """The plan of a workflow as it stands in the repository now. Raises what is wrong with it or its models."""
 
     def resolve(task: Task) -> Invocation:
-        return invocation(find_model(repo, task.model), task.method, task.inputs)
+        call = invocation(find_model(repo, task.model), task.method, task.inputs)
+        check_secrets(call, partial(read_for_step, repo))
+        return call
 
     return plan_workflow(find_workflow(repo, name), resolve)
 
@@ -78,6 +83,7 @@ def run_method(
 ) -> str:
     """Run one method of a model here; returns its status."""
     call = invocation(find_model(repo, model), method, inputs)
+    check_secrets(call, partial(read_for_step, repo))
     return _drive(repo, plan_method(call), listener, environ)
 
 
@@ -121,7 +127,7 @@ def _drive_to_the_end(
 ) -> str:
     engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
     inbox: _Inbox = queue.SimpleQueue()
-    steps = LocalSteps(repo.root, step_environment(environ), inbox.put)
+    steps = LocalSteps(repo.root, step_environment(environ), inbox.put, partial(read_for_step, repo))
     interrupted = False
 
     def save(accept: bool = False) -> list[tuple[str, str]]:
@@ -139,7 +145,7 @@ def _drive_to_the_end(
         with _ctrl_c_comes_through(inbox):
             ended = save(accept=True)
             while not ended:
-                for message in _received(inbox, 0.0 if engine.dirty else engine.seconds_to_deadline()):
+                for message in _received(inbox, engine.seconds_to_deadline()):
                     match message:
                         case LocalOutput():
                             engine.output(run_id, message.position, message.stream, message.text)

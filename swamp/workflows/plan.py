@@ -47,6 +47,8 @@ class Plan:
     calls: tuple[Invocation, ...]  #: distinct calls; a fan-out of one model holds it once
 
     def to_json(self) -> str:
+        if any(call.secrets for call in self.calls):
+            raise ValueError("a plan holds references to secrets, never secrets")
         # Not `asdict`, which copies everything one by one: a workflow may have a hundred thousand steps.
         document = {
             **_fields(self),
@@ -102,7 +104,7 @@ def plan_from_json(text: str) -> Plan:
         concurrency=document["concurrency"],
         jobs=tuple(PlannedJob(**{**job, "depends_on": edges(job["depends_on"])}) for job in document["jobs"]),
         steps=tuple(PlannedStep(**{**step, "depends_on": edges(step["depends_on"])}) for step in document["steps"]),
-        calls=tuple(Invocation(**call) for call in document["calls"]),
+        calls=tuple(Invocation(**{**call, "secrets": ()}) for call in document["calls"]),
     )
 
 
@@ -155,13 +157,6 @@ def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> 
     return Plan(
         "workflow", workflow.id, workflow.name, workflow.concurrency or 0, tuple(jobs), tuple(steps), tuple(calls)
     )
-
-
-def plan_probe(target: str) -> Plan:
-    """The plan of a probe of a target: it starts no process, so it may be sent again when a worker is lost."""
-    probe = Invocation("swamp-verify", "swamp-verify", "swamp/probe", "echo", {"message": "verify"}, {})
-    plan = plan_method(probe)
-    return replace(plan, steps=(replace(plan.steps[0], target=target, on_worker_lost="retry"),))
 
 
 def plan_method(invocation: Invocation) -> Plan:

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar, get_args
 
 from swamp import yamlfile
 from swamp.definitions import PLACEHOLDER_ID, check_id, check_text, refuse_expressions
+from swamp.expressions.template import check_expressions
 from swamp.names import check_name, check_not_empty, check_part_name, check_target, did_you_mean
 from swamp.workflows import checks
 from swamp.yamlnode import Node, check_keys
@@ -109,7 +110,7 @@ def parse_parts(text: str, source: str, *, new_id: str | None = None) -> Workflo
     root = yamlfile.load(text, source)
     required = ("name", "jobs") if new_id else ("id", "name", "jobs")
     entries = check_keys(root, WORKFLOW_KEYS, "the workflow", required=required)
-    refuse_expressions(root)
+    refuse_expressions(entries, but="jobs")
     jobs = entries["jobs"].items("'jobs' of the workflow")
     if not jobs:
         raise entries["jobs"].fail("the workflow has no jobs", "list at least one job with at least one step")
@@ -149,6 +150,7 @@ def _id(entries: dict[str, Node], new_id: str | None) -> str:
 def _job(node: Node, number: int) -> Job:
     where = _where(node, "job", number)
     entries = check_keys(node, JOB_KEYS, where, required=("name", "steps"))
+    refuse_expressions(entries, but="steps")
     steps = entries["steps"].items(f"'steps' of {where}")
     if not steps:
         raise entries["steps"].fail(f"{where} has no steps", "list at least one step")
@@ -165,6 +167,7 @@ def _job(node: Node, number: int) -> Job:
 def _step(node: Node, number: int) -> Step:
     where = _where(node, "step", number)
     entries = check_keys(node, STEP_KEYS, where, required=("name", "task"))
+    refuse_expressions(entries, but="task")
     target = entries.get("target")
     for key in PLACED_KEYS:
         if key in entries and target is None:
@@ -207,10 +210,13 @@ def _seconds(entries: dict[str, Node], key: str, where: str, *, minimum: int, de
 def _task(node: Node, where: str) -> Task:
     place = f"'task' of {where}"
     entries = check_keys(node, TASK_KEYS, place, required=("type", "modelIdOrName", "methodName"))
+    refuse_expressions(entries, but="inputs")
     kind = entries["type"].text(f"'type' in {place}")
     if kind != TASK_TYPE:
         raise entries["type"].fail(f"{place} has the type '{kind}'", f"the one type of task is {TASK_TYPE}")
     inputs = entries.get("inputs")
+    if inputs is not None:
+        check_expressions(inputs)
     return Task(
         model=check_text(entries["modelIdOrName"], f"'modelIdOrName' in {place}", check_not_empty),
         method=check_text(entries["methodName"], f"'methodName' in {place}", check_not_empty),

@@ -29,6 +29,7 @@ from swamp.orchestrator.intake import Intake, Taken, log
 from swamp.orchestrator.leases import Lease
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Member
+from swamp.orchestrator.secrets import StepSecrets
 from swamp.pace import Pace
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Token
@@ -61,6 +62,10 @@ class Broken(Exception):
     """What a test raises in the middle of a transaction."""
 
 
+def no_secrets(vault: str, key: str) -> str:
+    raise AssertionError(f"{vault}/{key} was asked for")
+
+
 class Orchestrator:
     """The core's handling of machines without its threads and its Redis: engine, ledger, intake and a real store."""
 
@@ -73,8 +78,9 @@ class Orchestrator:
         self.ledger = Ledger(self.engine, lambda: 0.0)
         self.blobs: set[str] = set()
         self.intake = Intake(
-            self.engine, self.ledger, lambda: NOON, lambda: 0.0, lambda checksum: checksum in self.blobs, Pace(log)
-        )
+            self.engine, self.ledger, lambda: NOON, lambda: 0.0, lambda checksum: checksum in self.blobs, Pace(log),
+            StepSecrets(no_secrets, self.store.blobs),
+        )  # fmt: skip
         self.draining = False
         with self.store.write() as tx:
             tokens.add(tx, Token(TARGET, "vault", "key", LONG_AGO, LONG_AGO + timedelta(days=9)), LONG_AGO)

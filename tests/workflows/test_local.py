@@ -301,6 +301,10 @@ def few_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def no_secrets(vault: str, key: str) -> str:
+    raise AssertionError(f"{vault}/{key} was asked for")
+
+
 def start(position: int, command: str) -> Start:
     call = Invocation("id", "echo", "command/shell", "execute", {"run": command})
     return Start("run-1", position, "job", f"step-{position}", "", call)
@@ -308,7 +312,7 @@ def start(position: int, command: str) -> Start:
 
 def test_a_wide_fan_out_stays_within_the_limit_of_open_files(tmp_path: Path, few_files: None) -> None:
     told: queue.SimpleQueue[LocalOutput | LocalFinished] = queue.SimpleQueue()
-    steps = LocalSteps(tmp_path, os.environ, told.put)
+    steps = LocalSteps(tmp_path, os.environ, told.put, no_secrets)
     for position in range(80):
         steps.start(start(position, "sleep 0.1"))
     ends = [told.get(timeout=20) for _ in range(80)]
@@ -317,7 +321,7 @@ def test_a_wide_fan_out_stays_within_the_limit_of_open_files(tmp_path: Path, few
 
 def test_a_step_that_cannot_be_started_fails_and_says_why(tmp_path: Path) -> None:
     told: queue.SimpleQueue[LocalOutput | LocalFinished] = queue.SimpleQueue()
-    steps = LocalSteps(tmp_path, os.environ, told.put)
+    steps = LocalSteps(tmp_path, os.environ, told.put, no_secrets)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)
@@ -334,7 +338,7 @@ def test_a_step_that_cannot_be_started_fails_and_says_why(tmp_path: Path) -> Non
 
 def test_steps_that_wait_and_steps_that_run_are_canceled_alike(tmp_path: Path, few_files: None) -> None:
     told: queue.SimpleQueue[LocalOutput | LocalFinished] = queue.SimpleQueue()
-    steps = LocalSteps(tmp_path, os.environ, told.put)
+    steps = LocalSteps(tmp_path, os.environ, told.put, no_secrets)
     for position in range(40):  # more than may run at once here
         steps.start(start(position, "sleep 60"))
     steps.cancel_all("enough", 1.0)

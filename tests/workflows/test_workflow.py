@@ -152,8 +152,8 @@ def test_dependencies_have_a_condition_which_is_succeeded_by_default() -> None:
         ),
         (
             workflow(job(steps=step(extra="        description: for ${{ inputs.x }}\n"))),
-            "workflows/demo.yaml:7: expressions (${{ … }}) are not evaluated in this version",
-            "write the value itself",
+            "workflows/demo.yaml:7: expressions (${{ … }}) are not evaluated here",
+            "they may stand in the arguments of a model's methods and in the inputs of a step",
         ),
         (
             workflow(job(steps="      - name: s\n        task: {type: shell, modelIdOrName: m, methodName: e}\n")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from swamp.errors import SwampError
 from swamp.models.catalog import find_model_file, load_model, model_files
 from swamp.models.definition import checks
 from swamp.repo import Repo
+from swamp.vaults.catalog import read_for_step
 
 
 @click.command("validate", epilog=examples("swamp model validate", "swamp model validate remote-echo"))
@@ -30,4 +32,4 @@ def _examined(repo: Repo, path: Path) -> Examined:
         found = load_model(repo, path)
     except (SwampError, OSError) as error:
         return Examined(path.stem, shown, [Check("File", as_problem(error))])
-    return Examined(path.stem, shown, [Check("File"), *checks(found)])
+    return Examined(path.stem, shown, [Check("File"), *checks(found, partial(read_for_step, repo))])

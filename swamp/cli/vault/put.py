@@ -7,6 +7,7 @@ import click
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.clock import iso
 from swamp.errors import Invalid, Usage
+from swamp.models.redaction import MASK, SHORTEST, is_too_short
 from swamp.vaults.catalog import open_vault
 from swamp.vaults.vault import check_key
 
@@ -68,6 +69,8 @@ def command(ctx: Context, vault: str, key: str, value: tuple[str, ...], yes: boo
         )
     else:
         ctx.out(f"Stored secret {key} in vault {opened.name}")
+    if is_too_short(secret):
+        ctx.say(f"It has fewer than {SHORTEST} characters: in what steps print, it is not replaced by {MASK}")
 
 
 def _ask_or_read(ctx: Context, key: str) -> str:

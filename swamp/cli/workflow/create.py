@@ -12,6 +12,7 @@ from swamp.definitions import new_id, not_text, read
 from swamp.errors import Invalid, NotFound, SwampError
 from swamp.models.catalog import find_model
 from swamp.names import check_name
+from swamp.vaults.catalog import read_for_step
 from swamp.workflows import catalog, checks
 from swamp.workflows.scaffold import scaffold, with_id
 from swamp.workflows.workflow import document, parse_workflow
@@ -41,8 +42,8 @@ def command(ctx: Context, name: str, file: str | None) -> None:
             hint=f"create it with: swamp workflow create {workflow.name} --file {file}",
         )
     unknown: list[SwampError] = []
-    for check in checks.steps(workflow, source, partial(find_model, ctx.repo)):
-        if isinstance(check.problem, NotFound) and check.problem.code == "model_not_found":
+    for check in checks.steps(workflow, source, partial(find_model, ctx.repo), partial(read_for_step, ctx.repo)):
+        if isinstance(check.problem, NotFound) and check.problem.code in ("model_not_found", "no_vault", "no_secret"):
             unknown.append(check.problem)
         elif check.problem is not None:
             raise check.problem

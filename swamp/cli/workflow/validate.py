@@ -13,6 +13,7 @@ from swamp.definitions import Check, read
 from swamp.errors import SwampError
 from swamp.models.catalog import find_model
 from swamp.repo import Repo
+from swamp.vaults.catalog import read_for_step
 from swamp.workflows import checks
 from swamp.workflows.catalog import check_place, find_workflow_file, source_of, workflow_files
 from swamp.workflows.workflow import parse_parts
@@ -37,5 +38,6 @@ def _examined(repo: Repo, path: Path) -> Examined:
         check_place(path, found)
     except (SwampError, OSError) as error:
         return Examined(path.stem, source, [Check("File", as_problem(error))])
-    between = [*checks.structure(found, source), *checks.steps(found, source, partial(find_model, repo))]
+    calls = checks.steps(found, source, partial(find_model, repo), partial(read_for_step, repo))
+    between = [*checks.structure(found, source), *calls]
     return Examined(path.stem, source, [Check("File"), *between])

@@ -1,0 +1,1 @@
+"""`${{ … }}`: what may stand in definitions instead of a value, and what it refers to. Pure."""
