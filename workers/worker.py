@@ -83,6 +83,8 @@ log = logging.getLogger("swamp.worker")
 UNACKNOWLEDGED_LIMIT = 8 << 20
 SAY_AT_ONCE = 200  #: messages in one round trip, besides results
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
+STORE_AGAIN = 1.0  #: seconds until results that could not be stored are tried again
+PAUSE_FIRST, PAUSE_LONGEST = 5.0, 60.0  #: seconds without new work after the cache directory could not be written
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
 STUCK = (
     300.0  #: seconds after which a loop that does not come round counts as dead; sending big content again takes long
@@ -174,6 +176,10 @@ class Worker:
         self._ended: list[StepEnded] = []  # not in the outbox yet
         self._never_started: set[str] = set()  # seen by this process, and known never to have been started
         self._names: dict[str, str] = {}  # how people call the steps under way
+        # While the cache directory cannot be written:
+        self._disk_complaint = ""
+        self._store_at = 0.0  # results are tried again
+        self._pause, self._paused_until = PAUSE_FIRST, 0.0  # no new work
         # Life:
         self._pace = Pace(log)
         self._recent_ms = float("inf")  # how long steps took lately; none has run yet
@@ -237,7 +243,7 @@ class Worker:
         if self._gathering():
             until = min(until, self._next_turn)
         elif self._ended:
-            until = now + 1  # the disk was full
+            until = min(until, self._store_at)
         until = min(until, self._ring_by)
         if self._slots.unstarted or self._opened:
             until = min(until, self._slots.started_at + STALLED)
@@ -309,7 +315,8 @@ class Worker:
             return
         can_begin = self._confirmed and not self._stops and self._may_begin()
         can_claim = self._more and self._appetite()
-        if self._ended or self._say or self._to_send or self._fetch or can_begin or can_claim:
+        can_store = self._ended and now >= self._store_at
+        if can_store or self._say or self._to_send or self._fetch or can_begin or can_claim:
             self._nudge()
         elif not self._more and self._appetite():
             link.wait_for_work()
@@ -323,6 +330,9 @@ class Worker:
         if not self._slots.unstarted and not (self._opened and self._slots.busy):
             return
         self._recent_ms = max(self._recent_ms, 1000 * STALLED)
+        self._give_back_all()
+
+    def _give_back_all(self) -> None:
         for dispatch in self._slots.give_back():
             self._never_started.add(dispatch)
             self._say.append(Dropped(dispatch))
@@ -334,6 +344,8 @@ class Worker:
     def _appetite(self) -> int:
         """How many dispatches more to take now."""
         if not self._confirmed or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
+            return 0
+        if time.monotonic() < self._paused_until:
             return 0
         waiting = len(self._opened) + len(self._fetch) + len(self._asking)
         return to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
@@ -427,9 +439,13 @@ class Worker:
         try:
             new = self._seen.add([dispatch.id for dispatch in readable])
         except OSError as error:
-            log.error("cannot note what was claimed: %s; it goes back", error)
-            self._drop_link("the cache directory cannot be written")
+            for dispatch in readable:
+                self._never_started.add(dispatch.id)
+                self._say.append(Declined(dispatch.id, "unstarted"))
+                self._release.append(dispatch.id)
+            self._cannot_write(f"cannot note what was claimed: {error}; it goes back")
             return
+        self._can_write()
         for dispatch in readable:
             self._names[dispatch.id] = f"{dispatch.job}/{dispatch.step}"
             if dispatch.id in new:
@@ -480,7 +496,7 @@ class Worker:
 
     def _store_ended(self) -> None:
         """Results go to the outbox, all that came in with one sync, before anything is told of them."""
-        if not self._ended:
+        if not self._ended or time.monotonic() < self._store_at:
             return
         for ended in self._ended:
             if self._cut_off(ended):
@@ -496,8 +512,10 @@ class Worker:
                 packed.append((ended.dispatch.id, pack_result(ended.outcome)))
             self._outbox.put_many(packed)
         except OSError as error:
-            log.error("results cannot be stored: %s; they wait until there is room", error)
+            self._store_at = time.monotonic() + STORE_AGAIN
+            self._cannot_write(f"results cannot be stored: {error}; they wait until there is room")
             return
+        self._can_write()
         for ended, (dispatch, content) in zip(self._ended, packed, strict=True):
             self._slots.ended(dispatch)
             outcome = ended.outcome
@@ -512,6 +530,21 @@ class Worker:
             )
             self._ready(dispatch, content, big=bool(ended.contents))
         self._ended = []
+
+    def _cannot_write(self, complaint: str) -> None:
+        """Take no more for a while, and leave to others what is not begun."""
+        now = time.monotonic()
+        if now >= self._paused_until:
+            self._paused_until, self._pause = now + self._pause, min(PAUSE_LONGEST, 2 * self._pause)
+        if complaint != self._disk_complaint:
+            self._disk_complaint = complaint
+            log.error("%s", complaint)
+        self._give_back_all()
+
+    def _can_write(self) -> None:
+        if self._disk_complaint:
+            log.info("the cache directory can be written again")
+            self._disk_complaint, self._pause, self._paused_until = "", PAUSE_FIRST, 0.0
 
     def _cut_off(self, ended: StepEnded) -> bool:
         """Whether we ended the step ourselves, to stop. That is no result; our farewell says that none will come, and

@@ -35,7 +35,9 @@ class Scene:
         tokens = {name: stage.token(name) for name in ("busy", "idle")}
         self.starts = stage.scratch / "starts"
         for name, condition in (("running", "go"), ("finishing", "finish"), ("waiting", "go")):
-            stage.model(name, f"echo {name} >> {self.starts}; {until(stage.scratch / condition)}; echo done")
+            # A result that does not fit into what is left of a block.
+            prints = "head -c 9000 /dev/zero | tr '\\0' x"
+            stage.model(name, f"echo {name} >> {self.starts}; {until(stage.scratch / condition)}; {prints}")
         stage.model("later", f"echo later >> {self.starts}")
         stage.workflow("trouble", *(step(name, name, "busy") for name in ("running", "finishing", "waiting")))
         for target in tokens:

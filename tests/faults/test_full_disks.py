@@ -1,0 +1,107 @@
+"""A full disk under the orchestrator or a worker passes (G6). The file systems are small ones of their own, which takes
+root on Linux."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stage import Stage, step
+from tests.faults.scene import SOON, Scene, fill
+from tests.waiting import wait_until
+
+
+@contextmanager
+def small(directory: Path, size: str) -> Iterator[None]:
+    """What is in the directory, on a file system of this size."""
+    aside = directory.with_name(f"{directory.name}-aside")
+    directory.mkdir(exist_ok=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "small", directory],
+        capture_output=True, text=True, check=False,
+    ) if shutil.which("mount") else None  # fmt: skip
+    if made is None or made.returncode:
+        pytest.skip("no small file system can be mounted here (it takes root on Linux)")
+    try:
+        if aside.exists():
+            shutil.copytree(aside, directory, dirs_exist_ok=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.fixture
+def orchestrators_disk(stage: Stage) -> Iterator[Path]:
+    state = stage.root / ".swamp"
+    state.rename(state.with_name(".swamp-aside"))
+    with small(state, "12m"):
+        yield state
+
+
+@pytest.fixture
+def workers_disk(stage: Stage) -> Iterator[Path]:
+    with small(stage.scratch / "busy", "4m"):
+        yield stage.scratch / "busy"
+
+
+def test_the_orchestrators_disk_full_with_its_server_on_it(stage: Stage, orchestrators_disk: Path):
+    scene = Scene(stage)
+    scene.begin()
+    filler = fill(orchestrators_disk)
+    scene.finish_one()
+    scene.orchestrator.wait_for_line("trying again", SOON)
+    filler.unlink()
+    scene.all_is_well()
+
+
+def test_a_run_that_cannot_be_recorded_is_not_accepted(stage: Stage, orchestrators_disk: Path):
+    stage.token()
+    orchestrator = stage.serve()
+    stage.task("hello", "echo hello")
+    filler = fill(orchestrators_disk)
+    refused = stage.swamp("workflow", "run", "hello")
+    assert refused.code != 0, refused
+    assert "Traceback" not in refused.stderr
+    assert "no space is left" in refused.stderr
+    filler.unlink()
+    assert stage.history() == []
+    assert orchestrator.running
+
+
+def test_a_workers_disk_full_while_steps_run_end_and_wait(stage: Stage, workers_disk: Path):
+    scene = Scene(stage)
+    scene.begin()
+    filler = fill(workers_disk)
+    scene.finish_one(stored=False)
+    scene.busy.wait_for_line("results cannot be stored", SOON)
+    filler.unlink()
+    scene.all_is_well()
+
+
+def test_a_worker_whose_disk_is_full_leaves_steps_to_others(stage: Stage, workers_disk: Path):
+    token = str(stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "2")["token"])
+    stage.serve()
+    full = stage.worker(token, "busy")
+    filler = fill(workers_disk)
+    stage.model("hello", "echo hello")
+    # Ids of steps are short: a block has room for some of them even when there is no other.
+    stage.workflow("many", *(step(f"s{number}", "hello", "fleet") for number in range(200)))
+    run = stage.start_run("many")
+    full.wait_for_line("results cannot be stored|cannot note what was claimed", SOON)
+    stage.worker(token, "other")
+
+    def done() -> int:
+        return int(stage.rows("SELECT count(*) FROM steps WHERE status = 'succeeded'")[0][0])
+
+    wait_until(lambda: done() >= 150, "the other machine to do what this one cannot", SOON)
+    assert full.output.count(" error ") < 10, "it neither tries nor complains all the time"
+    filler.unlink()
+    assert run.wait_for_end(SOON) == 0, run.output
+    full.wait_for_line("can be written again", SOON)
+    assert full.running
+    wait_until(lambda: set(stage.workers().values()) == {"idle"}, "both to be idle", SOON)
