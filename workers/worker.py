@@ -98,6 +98,8 @@ class WorkerOptions:
     slots: int
     grace: float  #: seconds that running steps get after the first request to stop
     ca_certificate: Path | None = None  #: whom to believe over TLS; None: the system's
+    max_dispatches: int | None = None  #: go when so many steps have ended
+    idle_timeout: float | None = None  #: go when there was nothing to do for so many seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ class Worker:
         self._rejoin = threading.Event()
         self._failure: NotAllowed | None = None
         self._came_round = time.monotonic()
+        self._finished = 0  # steps that ended here
+        self._busy_at = time.monotonic()  # when there was something to do last
 
     # ------------------------------------------------------------------ from outside
 
@@ -228,6 +232,7 @@ class Worker:
             if self._gathering():
                 continue
             self._store_ended()
+            self._look_for_the_end()
             self._turn()
         self._leave()
         if self._failure is not None:
@@ -240,6 +245,8 @@ class Worker:
         items: list[_Item] = []
         now = time.monotonic()
         until = min(self._next_heartbeat if self._link else now + 1, self._deadline)
+        if self._options.idle_timeout is not None and not self._stops:
+            until = min(until, max(now, self._busy_at + self._options.idle_timeout))
         if self._gathering():
             until = min(until, self._next_turn)
         elif self._ended:
@@ -348,7 +355,11 @@ class Worker:
         if time.monotonic() < self._paused_until:
             return 0
         waiting = len(self._opened) + len(self._fetch) + len(self._asking)
-        return to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
+        wanted = to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
+        if self._options.max_dispatches is not None:
+            under_way = waiting + len(self._slots.running) + len(self._ended)
+            wanted = min(wanted, max(0, self._options.max_dispatches - self._finished - under_way))
+        return wanted
 
     def _exchange(self, link: Link, heartbeat: bool, claim: int, begin: list[Dispatch], ring: bool) -> bool:
         """False if the link did not hold."""
@@ -518,6 +529,7 @@ class Worker:
         self._can_write()
         for ended, (dispatch, content) in zip(self._ended, packed, strict=True):
             self._slots.ended(dispatch)
+            self._finished += 1
             outcome = ended.outcome
             self._recent_ms = moved(self._recent_ms, outcome.duration_ms)
             self._pace.info(
@@ -787,6 +799,20 @@ class Worker:
             code=refusal.code,
         )
         self._cut("this machine may not work any more")
+
+    def _look_for_the_end(self) -> None:
+        """Stop as if asked to, when the work that was wanted from us is done."""
+        if self._stops:
+            return
+        now, limit, idle = time.monotonic(), self._options.max_dispatches, self._options.idle_timeout
+        if self._slots.running or self._opened or self._fetch or self._asking or not self._confirmed:
+            self._busy_at = now
+        if limit is not None and self._finished >= limit:
+            log.info("%d steps have ended here, as many as were wanted", self._finished)
+            self._asked_to_stop()
+        elif idle is not None and now - self._busy_at >= idle:
+            log.info("there was nothing to do for %gs", idle)
+            self._asked_to_stop()
 
     def _asked_to_stop(self) -> None:
         self._stops += 1

@@ -83,6 +83,12 @@ from swamp.errors import Usage
     envvar="SWAMP_INSECURE_BIND",
     help="Listen for other machines without TLS. Joining, steps and results stay sealed; names, sizes and times show.",
 )
+@click.option(
+    "--remote-only",
+    is_flag=True,
+    envvar="SWAMP_REMOTE_ONLY",
+    help="Run no step on this machine: refuse workflows with a step that has no target.",
+)
 @log_format_option
 @options_with("Write the log as JSON, one object a line.")
 def command(
@@ -96,6 +102,7 @@ def command(
     cert_file: Path | None,
     key_file: Path | None,
     insecure_bind: bool,
+    remote_only: bool,
 ) -> None:
     """Run the orchestrator of this repository.
 
@@ -124,5 +131,6 @@ def command(
         certificate=cert_file,
         key=key_file,
         insecure_bind=insecure_bind,
+        remote_only=remote_only,
     )
     serve(repo, options, ctx.environ)

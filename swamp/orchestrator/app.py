@@ -9,7 +9,9 @@ import logging
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import NoReturn
 
 from starlette.applications import Starlette
@@ -22,16 +24,16 @@ from swamp.data import journal
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError
 from swamp.monitoring.health import Readiness, health_routes
 from swamp.names import did_you_mean
+from swamp.orchestrator import fleet
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.enrollment import Enrollment
 from swamp.orchestrator.figures import exposition
-from swamp.orchestrator.members import Member
 from swamp.orchestrator.readiness import why_not_ready
 from swamp.tokens import store as tokens
 from swamp.tokens.token import is_live
 from swamp.wire.messages import SESSION_PATH, Refusal
 from swamp.workflows.apart import plan_apart
-from swamp.workflows.plan import Plan
+from swamp.workflows.plan import Plan, plan_probe
 
 log = logging.getLogger("swamp.orchestrator")
 
@@ -85,7 +87,7 @@ class App:
         self._secret = secret.encode()
         self._repo_id = repo_id
         enrollment = Enrollment(core)
-        readiness = Readiness(lambda: why_not_ready(core))
+        self._readiness = readiness = Readiness(lambda: why_not_ready(core))
         self.asgi = Starlette(
             routes=[
                 *health_routes(lambda: core.alive, readiness),
@@ -96,6 +98,8 @@ class App:
                 Route("/api/runs/{run}/cancel", self._guarded(self._cancel), methods=["POST"]),
                 Route("/api/tokens/{name}/changed", self._guarded(self._token_changed), methods=["POST"]),
                 Route("/api/workers", self._guarded(self._workers)),
+                Route("/api/ready", self._guarded(self._ready)),
+                Route("/api/queue", self._guarded(self._queue)),
                 WebSocketRoute(SESSION_PATH, enrollment.serve),
             ]
         )
@@ -123,16 +127,23 @@ class App:
         return JSONResponse({"repoId": self._repo_id})
 
     async def _run(self, request: Request) -> Response:
-        """Accept a run of a workflow, and tell its events."""
-        name, run_id, timeout = await _wanted(request)
-        plan = await asyncio.to_thread(plan_apart, self._core.repo, name)
+        """Accept a run of a workflow, or a probe, and tell its events."""
+        wanted = await _wanted(request)
+        run_id = wanted.run
+        if wanted.probe:
+            plan = plan_probe(wanted.probe)
+        else:
+            plan = await asyncio.to_thread(plan_apart, self._core.repo, wanted.workflow)
+        if self._core.remote_only:
+            _check_remote(plan)
 
         def accept(tx: sqlite3.Connection) -> None:
             if journal.has_run(tx, run_id):  # asked for twice: the first answer got lost
                 return
             _check_targets(tx, plan)
-            log.info("run %s received: workflow %s", run_id, plan.workflow_name, extra={"run": run_id})
-            self._core.engine.accept(tx, run_id, plan, timeout)
+            what = f"a probe of {wanted.probe}" if wanted.probe else f"workflow {plan.workflow_name}"
+            log.info("run %s received: %s", run_id, what, extra={"run": run_id})
+            self._core.engine.accept(tx, run_id, plan, wanted.timeout)
 
         await asyncio.wrap_future(self._core.ask(accept))
         return self._stream(run_id, 0)
@@ -196,63 +207,72 @@ class App:
         await asyncio.wrap_future(self._core.ask(look))
         return JSONResponse({})
 
-    async def _workers(self, _request: Request) -> Response:
-        def look(_tx: sqlite3.Connection) -> list[dict[str, object]]:
-            return [
-                {
-                    "name": member.worker,
-                    "target": member.target,
-                    "machine": member.machine,
-                    "status": _status(member),
-                    "slotsUsed": len(member.running),
-                    "slotsTotal": member.slots,
-                    "platform": member.platform,
-                    "lastSeenAt": member.last_seen_at,
-                    "running": sorted(member.running),
-                }
-                for member in sorted(self._core.members.values(), key=lambda member: (member.worker, member.machine))
-            ]
+    async def _ready(self, _request: Request) -> Response:
+        return JSONResponse({"reason": await self._readiness.why_not()})
 
-        return JSONResponse({"workers": await asyncio.wrap_future(self._core.ask(look))})
+    async def _queue(self, request: Request) -> Response:
+        most = request.query_params.get("limit", "20")
+        if not most.isdecimal():
+            raise Invalid(f"'{most}' is no number of steps")
+        look = partial(fleet.queue, self._core, int(most), utc_now())
+        return JSONResponse(await asyncio.wrap_future(self._core.ask(lambda _: look())))
+
+    async def _workers(self, _request: Request) -> Response:
+        found = await asyncio.wrap_future(self._core.ask(lambda _: fleet.workers(self._core)))
+        return JSONResponse({"workers": found})
 
 
 def _refuse() -> NoReturn:
     raise NotAllowed("the orchestrator does not accept this secret", hint="run the command in its repository")
 
 
-def _status(member: Member) -> str:
-    if not member.connected:
-        return "disconnected"
-    if member.draining:
-        return "draining"
-    return "busy" if member.running else "idle"
+@dataclass(frozen=True)
+class _Wanted:
+    """A run that is asked for."""
+
+    workflow: str  #: empty for a probe
+    probe: str  #: the target to send a probe to; empty for a workflow
+    run: str  #: its id
+    timeout: timedelta | None
 
 
-async def _wanted(request: Request) -> tuple[str, str, timedelta | None]:
-    """The workflow, the id of its run, and how long that may take."""
+async def _wanted(request: Request) -> _Wanted:
     try:
         body = await request.json()
     except ValueError as error:
         raise Invalid("the request is no JSON document") from error
-    name = body.get("workflow") if isinstance(body, dict) else None
-    if not isinstance(name, str):
+    name = body.get("workflow", "") if isinstance(body, dict) else None
+    probe = body.get("probe", "") if isinstance(body, dict) else None
+    if not isinstance(name, str) or not isinstance(probe, str) or bool(name) == bool(probe):
         raise Invalid("the request names no workflow")
     timeout = body.get("timeout")
     try:
         run_id = str(uuid.UUID(body.get("run"))) if "run" in body else str(uuid.uuid4())
     except (ValueError, TypeError, AttributeError) as error:
         raise Invalid("the request's id for the run is no UUID") from error
-    return name, run_id, None if timeout is None else parse_duration(str(timeout))
+    return _Wanted(name, probe, run_id, None if timeout is None else parse_duration(str(timeout)))
+
+
+def _check_remote(plan: Plan) -> None:
+    """Under --remote-only nothing runs beside the orchestrator."""
+    for step in plan.steps:
+        if not step.target:
+            name = f"{plan.jobs[step.job].name}/{step.name}"
+            raise NotAllowed(
+                f"step '{name}' has no target, and this orchestrator runs no steps itself",
+                hint="give the step a target, or start the orchestrator without --remote-only",
+                code="remote_only",
+            )
 
 
 def _check_targets(tx: sqlite3.Connection, plan: Plan) -> None:
     """A target that no token has ever made cannot be served by anybody: most likely it is misspelt."""
     known = [token.name for token in tokens.tokens(tx)]
+    what = f"workflow '{plan.workflow_name}'" if plan.workflow_name else "the probe"
     for target in sorted(plan.targets):
         if target not in known:
             raise NotFound(
-                f"workflow '{plan.workflow_name}' places a step on '{target}', and no token has that name"
-                f"{did_you_mean(target, known)}",
+                f"{what} places a step on '{target}', and no token has that name{did_you_mean(target, known)}",
                 hint=f"make the target with: swamp worker token create {target} --duration 1h",
                 code="unknown_target",
             )

@@ -4,11 +4,13 @@ The orchestrator writes `.swamp/serve.json` (mode 0600): `url`, `secret`, `pid`,
 carries `Authorization: Bearer <secret>`. Bodies are JSON:
 
     GET  /api/ping                      {repoId}; anything else is not this repository's orchestrator
-    POST /api/runs                      {workflow, run?, timeout?} -> the run's events, one JSON object a line
+    POST /api/runs                      {workflow or probe, run?, timeout?} -> the run's events, one JSON object a line
     GET  /api/runs/<id>/events?after=N  the events from number N + 1 on, and those still to come
     POST /api/runs/<id>/cancel          {canceled}; false: it was not running
     POST /api/tokens/<name>/changed     {}; answered after the orchestrator acted on the change
     GET  /api/workers                   {workers: [WorkerDocument]}
+    GET  /api/queue?limit=N             {waiting: [WaitingDocument], total}
+    GET  /api/ready                     {reason}; null: work can flow
 
 A refusal has a status from 400 on and the body {error, code, hint, exitCode}; it is raised as the `SwampError` it was.
 """
@@ -53,6 +55,26 @@ class WorkerDocument(TypedDict):
     running: list[str]  #: what its slots are busy with
 
 
+class WaitingDocument(TypedDict):
+    """A step that waits for a worker."""
+
+    target: str
+    dispatch: str
+    run: str
+    workflow: str  #: empty for a probe
+    job: str
+    step: str
+    since: str
+    why: str
+
+
+class QueueDocument(TypedDict):
+    """What `GET /api/queue` answers."""
+
+    waiting: list[WaitingDocument]
+    total: int  #: those that are left out included
+
+
 @dataclass(frozen=True)
 class Client:
     """A running orchestrator, as the commands of its repository see it."""
@@ -88,6 +110,20 @@ class Client:
         if not isinstance(answer, dict) or not isinstance(answer.get("workers"), list):
             raise self._not_understood("/api/workers")
         return cast("list[WorkerDocument]", answer["workers"])
+
+    def queue(self, limit: int) -> QueueDocument:
+        """What waits for workers, the first `limit` of each target. Raises `Unreachable`."""
+        answer = self._ask("GET", f"/api/queue?limit={limit}")
+        if not isinstance(answer, dict) or not isinstance(answer.get("waiting"), list):
+            raise self._not_understood("/api/queue")
+        return cast("QueueDocument", answer)
+
+    def why_not_ready(self) -> str | None:
+        """The part that keeps work from flowing, None if it flows. Raises `Unreachable`."""
+        answer = self._ask("GET", "/api/ready")
+        if not isinstance(answer, dict) or "reason" not in answer:
+            raise self._not_understood("/api/ready")
+        return cast("str | None", answer["reason"])
 
     def is_at_home(self, repo_id: str) -> bool:
         """Whether this repository's orchestrator answers, not nobody and not another one that took over the port.

@@ -32,7 +32,7 @@ from swamp.data.blobs import blob_path
 from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.models.environment import step_environment
-from swamp.models.invocation import Invocation
+from swamp.models.invocation import Invocation, Outcome
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator import admission, leases, room
@@ -100,12 +100,15 @@ class Core:
         environ: Mapping[str, str],
         boot: str,
         notify: Callable[[set[str]], None],
+        *,
+        remote_only: bool = False,
     ) -> None:
         self.repo = repo
         self.store = store
         self.keys = keys
         self.transport = transport
         self.boot = boot
+        self.remote_only = remote_only  #: no step runs beside us
         self.incarnation = 0
         self._notify = notify
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
@@ -344,6 +347,9 @@ class Core:
         self.ledger.begun.clear()
         self.ledger.over.clear()
         for start in saved.local:
+            if self.remote_only:  # a run that was accepted before
+                self._inbox.put(LocalFinished(start.run_id, start.position, _refused_here(self._now())))
+                continue
             about = partial(_about, start.run_id, start.job, start.step)
             self._pace.info("step %s/%s started here", start.job, start.step, about=about)
             self._steps.start(start)
@@ -870,6 +876,10 @@ class Core:
 
     def _has_blob(self, checksum: str) -> bool:
         return blob_path(self.repo.blobs, checksum).exists()
+
+
+def _refused_here(now: str) -> Outcome:
+    return Outcome("failed", "this orchestrator runs no steps itself (--remote-only)", (), now, now, 0)
 
 
 def _about(run: object, job: object, step: object) -> dict[str, str]:

@@ -53,6 +53,7 @@ class ServeOptions:
     certificate: Path | None = None  #: None: without TLS
     key: Path | None = None  #: None: in the file of the certificate
     insecure_bind: bool = False
+    remote_only: bool = False  #: no step runs on this machine
 
 
 def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None:
@@ -80,7 +81,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         stack.callback(server.stop)
         address = server.start()
         door = Door(listener, tls, fingerprint(options.certificate) if options.certificate is not None else None)
-        asyncio.run(_serve(repo, store, keys, server, address, door, environ))
+        asyncio.run(_serve(repo, store, keys, server, address, door, environ, options))
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ async def _serve(
     address: RedisAddress,
     door: Door,
     environ: Mapping[str, str],
+    options: ServeOptions,
 ) -> None:
     secret = secrets.token_hex(32)
     repo_id = marker.read(repo).repo_id
@@ -125,7 +127,8 @@ async def _serve(
         announcement.say(server.announcement(where))
 
     transport = Transport(server.owner, server.locate, connected)
-    core = Core(repo, store, keys, transport, environ, secrets.token_hex(8), watchers.notify)
+    boot = secrets.token_hex(8)
+    core = Core(repo, store, keys, transport, environ, boot, watchers.notify, remote_only=options.remote_only)
     bell = BellListener(transport, core.ring)
     app = App(core, watchers, secret, repo_id, open_metrics=is_loopback(str(door.listener.getsockname()[0])))
     web = _WebServer(app.asgi, door.tls)

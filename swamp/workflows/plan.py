@@ -159,6 +159,13 @@ def plan_workflow(workflow: Workflow, resolve: Callable[[Task], Invocation]) -> 
     )
 
 
+def plan_probe(target: str) -> Plan:
+    """The plan of a probe of a target: it starts no process, so it may be sent again when a worker is lost."""
+    probe = Invocation("swamp-verify", "swamp-verify", "swamp/probe", "echo", {"message": "verify"}, {})
+    plan = plan_method(probe)
+    return replace(plan, steps=(replace(plan.steps[0], target=target, on_worker_lost="retry"),))
+
+
 def plan_method(invocation: Invocation) -> Plan:
     """The plan of a single call: one job and one step, both named after the method."""
     step = PlannedStep(invocation.method, 0, "", 0, ())

@@ -12,6 +12,7 @@ import click
 
 from swamp.cli.context import Context, examples, options_with
 from swamp.cli.logformat import log_format_option
+from swamp.clock import parse_duration
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError, Usage
 from swamp.tls import client_context
 
@@ -67,6 +68,19 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     help="How long running steps may go on after the first Ctrl-C.",
 )
 @click.option(
+    "--max-dispatches",
+    type=click.IntRange(min=1),
+    envvar="SWAMP_WORKER_MAX_DISPATCHES",
+    metavar="N",
+    help="Leave when N steps have ended here (default: never).",
+)
+@click.option(
+    "--idle-timeout",
+    envvar="SWAMP_WORKER_IDLE_TIMEOUT",
+    metavar="DURATION",
+    help="Leave when there was nothing to do for so long: 90s, 15m (default: never).",
+)
+@click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
     envvar="SWAMP_WORKER_HEALTH_PORT",
@@ -84,13 +98,15 @@ def command(
     ca_cert: Path | None,
     concurrency: str,
     grace: float,
+    max_dispatches: int | None,
+    idle_timeout: str | None,
     health_port: int | None,
 ) -> None:
     """Join the orchestrator at URL (ws://host:port, or wss://) and run the steps of the token's target on this machine.
 
     The worker reconnects by itself, whatever happens to the orchestrator or the network. Ctrl-C lets running steps
     finish; a second Ctrl-C ends them. It needs no repository. With --health-port, /health says whether the worker
-    lives, /ready whether it takes work.
+    lives, /ready whether it takes work. A worker that leaves by --max-dispatches or --idle-timeout exits with 0.
     """
     from workers.session import session_url
 
@@ -99,6 +115,7 @@ def command(
         client_context(ca_cert)
     credentials = _token(ctx, token, token_file)
     slots = _slots(concurrency)
+    idle = parse_duration(idle_timeout).total_seconds() if idle_timeout is not None else None
 
     import signal
 
@@ -123,7 +140,7 @@ def command(
                 "not delivered by then are lost"
             )
         again = _read_again(ctx, token_file, credentials, log.warning)
-        options = WorkerOptions(url, again, slots, grace, ca_cert)
+        options = WorkerOptions(url, again, slots, grace, ca_cert, max_dispatches, idle)
         worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())

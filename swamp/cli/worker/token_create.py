@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets as random
+import shlex
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from swamp.vaults.catalog import open_vault, the_only_vault
     "create",
     epilog=examples(
         "swamp worker token create build-node --duration 1h",
+        "swamp worker token create build-node --duration 1h --print-join-command",
         "swamp worker token create fleet --duration 30d --max-enrollments unlimited --vault main",
     ),
 )
@@ -52,15 +54,29 @@ from swamp.vaults.catalog import open_vault, the_only_vault
     metavar="FILE",
     help="Write the token into FILE (0600) instead of showing it.",
 )
+@click.option(
+    "--print-join-command",
+    is_flag=True,
+    help="Print only the command line that joins a machine, with the token in it (or with the name of its file).",
+)
 @swamp_options
 def command(
-    ctx: Context, name: str, duration: str, vault: str | None, max_enrollments: str, output_file: Path | None
+    ctx: Context,
+    name: str,
+    duration: str,
+    vault: str | None,
+    max_enrollments: str,
+    output_file: Path | None,
+    print_join_command: bool,
 ) -> None:
     """Mint an enrollment token called NAME.
 
     The machines that join with it serve the steps whose target is NAME. The token is shown once; the vault keeps it
     under the key worker-token-NAME. The name of an expired or revoked token may be used again: its machines are
     forgotten, and have to join with the new token.
+
+    --print-join-command puts the address of the running orchestrator as this machine sees it into the command; from
+    other machines it may be another one.
     """
     check_target(name)
     lifetime = parse_duration(duration)
@@ -80,7 +96,12 @@ def command(
 
     # Shown before anything else can fail: it will not be shown again.
     if ctx.json:
-        ctx.document({**document(token, [], now), **told_as_json(text, output_file)})
+        told = told_as_json(text, output_file)
+        if print_join_command:
+            told["joinCommand"] = _join_command(ctx, text, output_file)
+        ctx.document({**document(token, [], now), **told})
+    elif print_join_command:
+        ctx.out(_join_command(ctx, text, output_file))
     else:
         ctx.out(f"Token: {name}")
         ctx.out(f"Expires: {iso(token.expires_at)}")
@@ -92,6 +113,19 @@ def command(
     if replaced:
         # A worker that is still connected with the old token of that name has to go.
         tell_orchestrator(ctx, name, "made anew")
+
+
+def _join_command(ctx: Context, text: str, output_file: Path | None) -> str:
+    """In the environment, not among the arguments, where every user of the machine could read the token."""
+    try:
+        orchestrator = client.find(ctx.repo)
+    except SwampError:
+        orchestrator = None
+    url = "ws" + orchestrator.url.removeprefix("http") if orchestrator is not None else "ws://localhost:9090"
+    where = f"{url} --cache-dir ~/.cache/swamp-worker"
+    if output_file is not None:
+        return f"swamp worker connect {where} --token-file {shlex.quote(str(output_file))}"
+    return f"SWAMP_WORKER_TOKEN={text} swamp worker connect {where}"
 
 
 # ---------------------------------------------------------------------- also of `swamp worker token rotate`
