@@ -171,6 +171,7 @@ end
 
 -- target    whose queue
 -- front     1: before everything that waits (what was taken back), in the given order
+-- only_shown 1: the jobs are written for RQ's tools and not queued (what runs, and was deleted by a tool)
 -- now       ISO time
 -- jobs      {{dispatch, RQ's call tuple, description, sealed dispatch}, ...}
 local function push(_, args)
@@ -186,9 +187,51 @@ local function push(_, args)
       'swamp', job[4], 'origin', request.target, 'status', 'queued', 'timeout', '-1', 'started_at', '',
       'ended_at', '', 'last_heartbeat', '', 'worker_name', '', 'group_id', '', 'success_callback_name', '',
       'failure_callback_name', '', 'stopped_callback_name', '')
-    sound(request.front == 1 and 'LPUSH' or 'RPUSH', queue, job[1])
+    if request.only_shown ~= 1 then sound(request.front == 1 and 'LPUSH' or 'RPUSH', queue, job[1]) end
   end
   return #request.jobs
+end
+
+-- What RQ's tools may have changed.
+--
+-- targets   {{target, {machine, ...}, {{dispatch, execution}, ...}}, ...}: its machines, and what runs there
+-- returns   {{key of a queue that tools see, ...},
+--            {target, {queued dispatch, ...}, {claimed dispatch, ...}, {state, ...}}, ...}: the states of what runs, in
+--           order; '' where the job is gone, 'unlisted' where it is not listed as running any more
+local function look(_, args)
+  local request = cmsgpack.unpack(args[1])
+  local found = {sound('SMEMBERS', 'rq:queues')}
+  for i, item in ipairs(request.targets) do
+    local target, claimed, states = item[1], {}, {}
+    for _, machine in ipairs(item[2]) do
+      for _, id in ipairs(sound('LRANGE', key(machine, 'claimed'), 0, -1)) do claimed[#claimed + 1] = id end
+    end
+    for n, running in ipairs(item[3]) do
+      states[n] = sound('HGET', 'rq:job:' .. running[1], 'status') or ''
+      if states[n] ~= '' and not sound('ZSCORE', 'rq:wip:' .. target, running[1] .. ':' .. running[2])
+        and states[n] ~= 'canceled' then
+        states[n] = 'unlisted'
+      end
+    end
+    found[i + 1] = {target, sound('LRANGE', 'rq:queue:' .. target, 0, -1), claimed, states}
+  end
+  return found
+end
+
+-- target    one that nobody serves any more: everything that RQ's tools know of it is deleted
+local function forget_target(_, args)
+  local request = cmsgpack.unpack(args[1])
+  for _, kind in ipairs({'wip', 'finished', 'failed', 'canceled'}) do
+    local registry = 'rq:' .. kind .. ':' .. request.target
+    for _, member in ipairs(sound('ZRANGE', registry, 0, -1)) do
+      local id = string.match(member, '^[^:]*')
+      sound('DEL', 'rq:job:' .. id, 'rq:results:' .. id)
+    end
+    sound('DEL', registry)
+  end
+  sound('DEL', 'rq:queue:' .. request.target)
+  sound('SREM', 'rq:queues', 'rq:queue:' .. request.target)
+  return 1
 end
 
 -- machine   whose claims
@@ -239,8 +282,9 @@ local function mirror(_, args)
     -- What else is written of a job that a tool has deleted would be a job that no tool can read.
     if sound('EXISTS', 'rq:job:' .. id) == 0 then return end
     local running, current = id .. ':' .. execution, 'rq:worker:' .. worker
-    sound('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', started_at, 'last_heartbeat', now,
-      'worker_name', worker)
+    -- Canceled in a tool just now: the look will find it so, and have it ended.
+    if sound('HGET', 'rq:job:' .. id, 'status') ~= 'canceled' then sound('HSET', 'rq:job:' .. id, 'status', 'started') end
+    sound('HSET', 'rq:job:' .. id, 'started_at', started_at, 'last_heartbeat', now, 'worker_name', worker)
     sound('ZADD', 'rq:wip:' .. target, at + FAR, running)
     sound('ZADD', 'rq:executions:' .. id, at + FAR, execution)
     local seconds = string.format('%.3f', at)
@@ -358,6 +402,8 @@ end
 local ALWAYS = {'allow-oom'}
 redis.register_function('swamp1_exchange', exchange)
 redis.register_function('swamp1_push', push)
+redis.register_function('swamp1_look', look)
+redis.register_function{function_name = 'swamp1_forget_target', callback = forget_target, flags = {'allow-oom'}}
 redis.register_function{function_name = 'swamp1_prepare', callback = prepare, flags = ALWAYS}
 redis.register_function{function_name = 'swamp1_collect', callback = collect, flags = ALWAYS}
 redis.register_function{function_name = 'swamp1_free', callback = free, flags = ALWAYS}

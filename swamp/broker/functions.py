@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import cast
+from typing import Any, cast
 
 import msgpack
 import redis
@@ -147,9 +147,47 @@ class Job:
     sealed: bytes
 
 
-def push(client: redis.Redis, target: str, jobs: Sequence[Job], now: str, *, front: bool = False) -> None:
+def push(
+    client: redis.Redis,
+    target: str,
+    jobs: Sequence[Job],
+    now: str,
+    *,
+    front: bool = False,
+    only_shown: bool = False,
+) -> None:
+    """`only_shown`: not queued, but written for RQ's tools."""
     rows = [(job.dispatch, job.call, job.description, job.sealed) for job in jobs]
-    _call(client, "push", {"target": target, "front": int(front), "now": now, "jobs": rows})
+    request = {"target": target, "front": int(front), "only_shown": int(only_shown), "now": now, "jobs": rows}
+    _call(client, "push", request)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What RQ's tools see of a target."""
+
+    target: str
+    queued: list[str]
+    claimed: list[str]  #: by its machines
+    states: list[str]  #: of what runs, in the order in which it was asked for; see `functions.lua`
+
+
+def look(
+    client: redis.Redis, targets: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]
+) -> tuple[set[str], list[Seen]]:
+    """For (target, machines, running (dispatch, execution)): what tools see, and the keys of all queues there are."""
+    queues, *found = cast("list[Any]", _call(client, "look", {"targets": list(targets)}))
+    seen = [Seen(target.decode(), *(_texts(part) for part in parts)) for target, *parts in found]
+    return set(_texts(queues)), seen
+
+
+def forget_target(client: redis.Redis, target: str) -> None:
+    """Delete what RQ's tools know of a target."""
+    _call(client, "forget_target", {"target": target})
+
+
+def _texts(values: Iterable[bytes]) -> list[str]:
+    return [value.decode("utf-8", "replace") for value in values]
 
 
 def take_back(client: redis.Redis, machine: str, only: Sequence[str] | None = None) -> list[str]:

@@ -36,6 +36,7 @@ from swamp.models.invocation import Invocation, Outcome
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator import admission, leases, room
+from swamp.orchestrator.buttons import LOOK, Buttons
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
@@ -141,6 +142,8 @@ class Core:
         self._attempts = 0
         self._draining = True  # until what machines said before we came is applied, nothing is pushed
         self._lost_claims: list[tuple[Member, list[str]]] = []
+        self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self._show)
+        self._next_look = 0.0
         self._farewells: list[Member] = []
 
     # ------------------------------------------------------------------ from other threads
@@ -271,6 +274,7 @@ class Core:
         if self.engine.dirty:
             self._inbox.put(None)
         self._look_at_tokens()
+        self._look_at_tools()
         for member in self.members.values():
             if member.rejoin_asked:
                 member.rejoin_asked = False
@@ -534,13 +538,40 @@ class Core:
             grant=not alone and step.on_worker_lost == "fail",
             invocation=call,
         )
-        description = f"{run.plan.workflow_name} / {job.name} / {step.name} — {call.model_name}.{call.method}"
         try:
             sealed = box.seal(pack_dispatch(dispatch), dispatch_place(live.id))
         except Malformed as error:
             self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {error}")
             return None
-        return Job(live.id, call_tuple(live.id), description, sealed)
+        return Job(live.id, call_tuple(live.id), self._description(live), sealed)
+
+    def _description(self, live: Live) -> str:
+        """Never an argument."""
+        plan = self.engine.runs[live.run_id].plan
+        step = plan.steps[live.position]
+        call = plan.calls[step.call]
+        return f"{plan.workflow_name} / {plan.jobs[step.job].name} / {step.name} — {call.model_name}.{call.method}"
+
+    def _show(self, live: Live) -> None:
+        """Something that runs, to RQ's tools."""
+        job = Job(live.id, call_tuple(live.id), self._description(live), b"")
+        self.transport.push(live.target, [job], only_shown=True)
+        self.ledger.record_that_runs(live, self._now())
+
+    def _look_at_tools(self) -> None:
+        now = time.monotonic()
+        # Not while there is something unread: it may tell what became of a job that seems to be missing.
+        if now < self._next_look or not self.transport.up or self._draining or not self._collected or self._rung:
+            return
+        self._next_look = now + LOOK
+        with self._redis_may_fail():
+            if self._buttons.look(self._served):
+                self._inbox.put(None)
+
+    def _served(self) -> set[str]:
+        now = utc_now()
+        with self.store.read() as tx:
+            return {token.name for token in tokens.tokens(tx) if is_live(token, now)}
 
     def _resolved(self, live: Live, calls: _Calls) -> Invocation | Exception:
         """The call of a step with its secrets, which are read once for all steps of a push that make the same call."""
@@ -744,6 +775,9 @@ class Core:
                 if live is not None:
                     self.ledger.taken_back(live)
         self._lost_claims.clear()
+        for target, dispatch in self._intake.strays:
+            self._buttons.stray(target, dispatch)
+        self._intake.strays.clear()
 
     def _look_at_leases(self) -> None:
         now = time.monotonic()
@@ -824,6 +858,7 @@ class Core:
         self.ledger.over.clear()
         self.ledger.records.clear()
         self._intake.replies.clear()
+        self._intake.strays.clear()
         self._lost_claims.clear()
         self._secrets.start_over()
         try:

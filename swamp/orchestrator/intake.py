@@ -90,6 +90,7 @@ class Intake:
         self.replies: list[tuple[Member, DownBody]] = []
         self.leaving: list[Member] = []  #: whose claims are to be taken back
         self.stranded: list[tuple[Member, list[str]]] = []  #: claims of which the machine does not know
+        self.strays: list[tuple[str, str]] = []  #: (target, id) of jobs in its queue that are not dispatches that wait
 
     def apply(self, tx: sqlite3.Connection, member: Member, found: Collected) -> Taken:
         """Apply the messages that are new, in order."""
@@ -317,6 +318,10 @@ class Intake:
     def _declined(self, member: Member, body: Declined) -> None:
         live = self._not_begun(member, body.dispatch)
         if live is None:
+            if body.reason == "gone":
+                # Queued by a tool of RQ's: it has no sealed dispatch, because it is over.
+                self.strays.append((member.target, body.dispatch))
+                self.stranded.append((member, [body.dispatch]))
             return
         if body.reason == "gone":
             about = self._ledger.about(live)

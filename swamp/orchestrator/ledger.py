@@ -182,10 +182,13 @@ class Ledger:
     def record_what_runs(self, now: str) -> None:
         """RQ's books of what runs, made anew: records that Redis never heard of may have ended what is listed there."""
         for live in self.live.values():
-            member = self.members.get(live.machine)
-            if live.begun and member is not None:
-                started = live.started_at or now
-                self.records.append(("running", live.target, live.id, f"a{live.attempt}", member.worker, started))
+            self.record_that_runs(live, now)
+
+    def record_that_runs(self, live: Live, now: str) -> None:
+        member = self.members.get(live.machine)
+        if live.begun and member is not None:
+            started = live.started_at or now
+            self.records.append(("running", live.target, live.id, f"a{live.attempt}", member.worker, started))
 
     def restore(self, rows: Iterable[DispatchRow], now: datetime) -> None:
         """Take up the dispatches of the database. `now` is the time that their own times are compared with."""

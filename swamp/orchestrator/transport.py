@@ -183,8 +183,30 @@ class Transport:
     def forget_job(self, dispatch: str) -> None:
         self._redis.delete(keyspace.job(dispatch))
 
-    def push(self, target: str, jobs: Sequence[functions.Job], *, front: bool = False) -> None:
-        functions.push(self._redis, target, jobs, iso(utc_now()), front=front)
+    def push(
+        self, target: str, jobs: Sequence[functions.Job], *, front: bool = False, only_shown: bool = False
+    ) -> None:
+        functions.push(self._redis, target, jobs, iso(utc_now()), front=front, only_shown=only_shown)
+
+    def look(
+        self, targets: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]
+    ) -> tuple[set[str], list[functions.Seen]]:
+        """What RQ's tools see of these targets: (target, machines, what runs there (dispatch, execution))."""
+        return functions.look(self._redis, targets)
+
+    def job_states(self, dispatches: Sequence[str]) -> list[str]:
+        """As RQ's tools have them; empty where the job is gone."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for dispatch in dispatches:
+            pipeline.hget(keyspace.job(dispatch), "status")
+        return [(state or b"").decode("utf-8", "replace") for state in pipeline.execute()]
+
+    def unqueue(self, target: str, dispatch: str) -> None:
+        """Take out of a queue what does not belong there."""
+        self._redis.lrem(keyspace.queue(target), 0, dispatch)
+
+    def forget_target(self, target: str) -> None:
+        functions.forget_target(self._redis, target)
 
     def collect(self, machines: Sequence[str]) -> tuple[list[functions.Collected], bool]:
         """What machines have said, and whether there may be more."""

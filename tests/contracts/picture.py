@@ -32,6 +32,7 @@ class Picture:
     url: str  #: what `swamp redis url` printed
     operator_url: str
     workers: dict[str, RunningSwamp]
+    orchestrator: RunningSwamp
 
     @cached_property
     def operator(self) -> redis.Redis:
@@ -71,10 +72,10 @@ SETTLED = {
 def paint(stage: Stage) -> Picture:
     """Start everything, and wait until it holds still."""
     tokens = {target: stage.token(target) for target in ("waiting", "busy", "done")}
-    stage.serve()
+    orchestrator = stage.serve()
     workers = {target: stage.worker(tokens[target], target, "--concurrency", "1") for target in ("busy", "done")}
     url = stage.swamp("redis", "url").stdout.strip()
-    picture = Picture(stage, url, stage.swamp("redis", "url", "--full").stdout.strip(), workers)
+    picture = Picture(stage, url, stage.swamp("redis", "url", "--full").stdout.strip(), workers, orchestrator)
 
     secret = {"SECRET": "word-of-a-secret"}
     never, began = stage.scratch / "never", stage.scratch / "began"

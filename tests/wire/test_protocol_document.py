@@ -244,9 +244,7 @@ def test_every_key_of_the_code_is_a_row_of_the_table_and_no_other():
 
 
 def test_every_field_of_a_job_and_of_a_worker_is_listed():
-    written = re.findall(
-        r"'([a-z_]+)', ", LUA[LUA.index("local function push") : LUA.index("local function take_back")]
-    )
+    written = re.findall(r"'([a-z_]+)', ", LUA[LUA.index("local function push") : LUA.index("local function look")])
     assert {"swamp", "stopped_callback_name"} < set(written)
     assert not [field for field in written if f"`{field}`" not in section("Redis keys")]
 
