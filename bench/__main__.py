@@ -16,6 +16,7 @@ from bench.rows.latency import command_row, latency_row
 from bench.rows.length import length_row
 from bench.rows.round_trips import round_trip_row
 from bench.running import BenchFailed
+from bench.stages import stage_tables
 
 
 def main() -> int:
@@ -25,6 +26,9 @@ def main() -> int:
     machine = describe(datetime.now(UTC))
     if not options.json:
         print("\n".join(f"{name}: {text}" for name, text in machine.items()), end="\n\n", flush=True)
+    if options.stages:
+        print(stage_tables(options.steps or 5_000))
+        return 0
     documents: list[dict[str, object]] = []
     failed = False
     for row in _rows(options):
@@ -84,6 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="row g with 100,000 steps instead of 20,000")
     parser.add_argument("--workers", type=int, default=500, metavar="N", help="idle workers of row f (default: 500)")
     parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long row f looks (default: 30)")
+    parser.add_argument("--stages", action="store_true", help="where the time of a step goes, by stage; nothing else")
     parser.add_argument("--no-peers", action="store_true", help="Swamp alone; makes no environments")
     parser.add_argument("--json", action="store_true", help="one JSON document, with every sample")
     return parser.parse_args()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
+import sys
 import sysconfig
 import time
 import uuid
@@ -17,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.procfs import Group, Meter, children
-from bench.running import BenchFailed, Running, environment, free_port, run, scratch_directory
+from bench.running import BenchFailed, Running, environment, free_port, run, scratch_directory, wait_until
 from swamp.orchestrator.client import Client, find
 from swamp.repo import Repo
 
@@ -45,8 +47,9 @@ class Ran:
 
 
 class Stage:
-    def __init__(self, scratch: Path, stack: ExitStack) -> None:
+    def __init__(self, scratch: Path, stack: ExitStack, *, clocked: bool) -> None:
         """Use `stage`."""
+        self._clocked = clocked
         self.scratch = scratch
         self.root = scratch / "repository"
         self.root.mkdir()
@@ -166,7 +169,26 @@ class Stage:
 
     def _running(self, *arguments: str | Path) -> Running:
         screen = self.scratch / f"{arguments[0]}.log"
-        return self._stack.enter_context(Running([SWAMP, *arguments], self.root, self._env, screen))
+        command: list[str | Path] = [SWAMP]
+        env = self._env
+        if self._clocked:
+            command = [sys.executable, "-m", "bench.staged", self._times_of(str(arguments[0]))]
+            env = {**env, "PYTHONPATH": str(Path(__file__).parents[1])}
+        return self._stack.enter_context(Running([*command, *arguments], self.root, env, screen))
+
+    def _times_of(self, command: str) -> Path:
+        return self.scratch / f"{command}.times"
+
+    def times(self) -> dict[str, dict[str, list[float]]]:
+        """What the stages of orchestrator and worker took since the last call (see `bench.staged`)."""
+        taken = {}
+        for name, process, command in (("orchestrator", self.orchestrator, "serve"), ("worker", self.worker, "worker")):
+            file = self._times_of(command)
+            file.unlink(missing_ok=True)
+            os.kill(process.pid, signal.SIGUSR1)
+            wait_until(file.exists, "the times of the stages")
+            taken[name] = json.loads(file.read_text())
+        return taken
 
     def _finished(self, workflow: str) -> tuple[str, int, float, float]:
         """The newest run: its id, how many steps succeeded, when the first and the last was stored (unix seconds)."""
@@ -187,10 +209,10 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A repository in a directory of its own; whatever is started on it ends with the block."""
+def stage(*, clocked: bool = False) -> Iterator[Stage]:
+    """A repository in a directory of its own; whatever is started on it ends with the block. `clocked` for `times`."""
     with scratch_directory() as scratch, ExitStack() as stack:
-        yield Stage(scratch, stack)
+        yield Stage(scratch, stack, clocked=clocked)
 
 
 def expect(ran: Ran, steps: int) -> Ran:

@@ -31,3 +31,17 @@ def test_the_bench_measures_a_small_fan_out_and_the_way_of_one_step():
         (swamp,) = row["contenders"]
         assert all(figure["median"] >= 0 and len(figure["samples"]) == 1 for figure in swamp["figures"].values())
         assert {"orchestrator", "worker", "redis"} <= set(swamp["cpuSecondsPer1000Steps"])
+
+
+def test_the_bench_tells_the_stages_of_a_step():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--stages", "--steps", "50"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for stage in ("commit", "keep RQ's books", "note them as seen", "run a program", "store results in the outbox"):
+        assert stage in done.stdout
