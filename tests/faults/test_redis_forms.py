@@ -112,7 +112,7 @@ def test_a_ca_is_for_a_server_that_was_named(stage: Stage, files: Certificates):
 
 
 def test_a_cluster_is_refused(stage: Stage):
-    with Server(stage.scratch / "redis", "--cluster-enabled", "yes") as server:
+    with Server(stage.scratch / "redis", "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         done = refused(stage, "--redis-url", server.url)
     assert "is a cluster, and RQ does not run on one" in done.stderr
     assert "standalone server, or one behind Sentinel" in done.stderr
