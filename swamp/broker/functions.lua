@@ -110,6 +110,7 @@ end
 -- count     messages per machine at most
 -- bytes     of all machines at most; what goes over it is still returned, nothing behind it
 -- marker    what swamp:repo must hold; something else means that this Redis is not the one that was prepared
+-- next      what it holds from now on, or empty: an older copy of a server holds an older marker
 -- returns   {{machine, {claimed dispatch, ...}, {stream id, message, dispatch or "", sealed result or ""} ...}, ...}; machines without
 --           messages are left out. What is not trimmed yet comes again.
 local function collect(_, args)
@@ -118,6 +119,7 @@ local function collect(_, args)
   if redis.call('HGET', 'swamp:repo', 'marker') ~= request.marker then
     return redis.error_reply('RESET this server was emptied or replaced')
   end
+  if request.next ~= '' then redis.call('HSET', 'swamp:repo', 'marker', request.next) end
   for _, machine in ipairs(request.machines) do
     local entries = sound('XRANGE', key(machine, 'up'), '-', '+', 'COUNT', request.count)
     if #entries > 0 then

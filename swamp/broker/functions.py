@@ -106,14 +106,15 @@ class Collected:
 
 
 def collect(
-    client: redis.Redis, machines: Sequence[str], count: int, size: int, marker: str
+    client: redis.Redis, machines: Sequence[str], count: int, size: int, marker: str, next_marker: str = ""
 ) -> tuple[list[Collected], bool]:
     """Every machine that has said something that was not freed yet, and whether there may be more than that: at most
     `count` messages of each machine are read, and not many more than `size` bytes of all together.
 
-    Raises `redis.ResponseError` (RESET …) if the server does not hold our `marker`: it was emptied or replaced.
+    Raises `redis.ResponseError` (RESET …) if the server does not hold our `marker`: it was emptied or replaced. With a
+    `next_marker` it holds that one from now on.
     """
-    request = {"machines": list(machines), "count": count, "bytes": size, "marker": marker}
+    request = {"machines": list(machines), "count": count, "bytes": size, "marker": marker, "next": next_marker}
     reply = cast("list[list[object]]", _call(client, "collect", request))
     found, total, more = [], 0, False
     for entry in reply:

@@ -133,6 +133,7 @@ class Core:
         self._collected = False  # the streams were read to their end in this cycle
         self._stopping = False
         self._next_sweep = 0.0
+        self._next_look = 0.0  # at Redis itself, which bells do not put off
         self._next_shown = 0.0
         self._next_cancels = 0.0
         self._redis_down_since: float | None = None
@@ -431,13 +432,14 @@ class Core:
             return []
         self._rung = False
         try:
-            if now >= self._next_sweep:
-                self._look_at_memory()
             self._next_sweep = now + SWEEP
+            if look := now >= self._next_look:
+                self._next_look = now + SWEEP
+                self._look_at_memory()
             # Whose turn is first changes, so that a machine that says too much holds up no other.
             machines = list(self.members)
             self._turn = (self._turn + 1) % max(1, len(machines))
-            incoming, more = self.transport.collect(machines[self._turn :] + machines[: self._turn])
+            incoming, more = self.transport.collect(machines[self._turn :] + machines[: self._turn], renew=look)
             self._collected = not more
         except redis.RedisError as error:
             self._redis_lost(error)

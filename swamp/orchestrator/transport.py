@@ -208,9 +208,13 @@ class Transport:
     def forget_target(self, target: str) -> None:
         functions.forget_target(self._redis, target)
 
-    def collect(self, machines: Sequence[str]) -> tuple[list[functions.Collected], bool]:
-        """What machines have said, and whether there may be more."""
-        return functions.collect(self._redis, machines, BATCH, BATCH_BYTES, self._marker)
+    def collect(self, machines: Sequence[str], *, renew: bool) -> tuple[list[functions.Collected], bool]:
+        """What machines have said, and whether there may be more. With `renew` an older copy of this moment's server
+        can be told apart from now on."""
+        next_marker = secrets.token_hex(8) if renew else ""
+        found = functions.collect(self._redis, machines, BATCH, BATCH_BYTES, self._marker, next_marker)
+        self._marker = next_marker or self._marker
+        return found
 
     def memory(self) -> float:
         """How much of the memory that it may use is used: 0.0 without a limit, more than 1.0 where it was lowered."""

@@ -311,6 +311,16 @@ def test_a_server_that_was_emptied_or_replaced_is_told_apart(queue: redis.Redis,
 # ---------------------------------------------------------------------- spoiled keys
 
 
+def test_an_older_copy_of_the_server_holds_an_older_marker(queue: redis.Redis) -> None:
+    older = cast("bytes", queue.dump(keyspace.REPO))
+    assert collect(queue, [], 10, 1 << 20, "m", "n") == ([], False)
+    assert collect(queue, [], 10, 1 << 20, "n") == ([], False)
+    queue.restore(keyspace.REPO, 0, older, replace=True)
+    with pytest.raises(redis.ResponseError, match="RESET"):
+        collect(queue, [], 10, 1 << 20, "n", "o")
+    assert queue.hget(keyspace.REPO, "marker") == b"m", "and nothing was changed"
+
+
 def test_a_machine_that_spoils_its_own_keys_silences_nobody_else(queue: redis.Redis, worker: Connect) -> None:
     bad = worker(A)
     bad.hset(keyspace.up(A), "not", "a stream")

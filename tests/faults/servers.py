@@ -134,6 +134,12 @@ class Watched:
             in_step = behind["slave_repl_offset"] == ahead["master_repl_offset"]
             return bool(behind["master_link_status"] == "up" and in_step)
 
+    def keep_the_replica_behind(self) -> None:
+        """From now on it gets nothing new, though it tries. The Sentinels still take it for good enough."""
+        with closing(self.replica.client()) as replica, closing(self.master.client()) as master:
+            replica.config_set("masterauth", "another password")
+            master.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
     def promoted(self) -> bool:
         """Whether the Sentinels name the replica as the master."""
         with closing(redis.Redis(port=self.sentinels[0])) as sentinel:
@@ -167,7 +173,7 @@ class Watched:
             f"bind 127.0.0.1\nport {port}\ndir {directory}\nlogfile log\nset-proc-title no\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.master.port} {sentinels // 2 + 1}\n"
             f"sentinel auth-pass {SERVICE} {PASSWORD}\n"
-            f"sentinel down-after-milliseconds {SERVICE} 1000\n"
+            f"sentinel down-after-milliseconds {SERVICE} 2000\n"
             f"sentinel failover-timeout {SERVICE} 5000\n"
         )
         keeper = Keeper([str(self._program), str(directory / "sentinel.conf"), "--sentinel"], directory)
