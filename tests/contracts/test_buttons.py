@@ -146,8 +146,9 @@ def test_a_requeue_of_a_lost_dispatch_gives_its_step_a_new_one(swamp: Picture, o
     worker = stage.worker(token, "fleeting")
     stage.start_run("lost")
     wait_until(began.exists, "the step to begin")
-    for _ in range(2):
-        worker.press_ctrl_c()
+    worker.press_ctrl_c()
+    worker.wait_for_line("stopping")
+    worker.press_ctrl_c()
     worker.wait_for_end()
     operator_sees: Any = swamp.operator
     wait_until(lambda: operator_sees.llen("rq:queue:fleeting") == 1, "the step to wait again", PATIENCE)
