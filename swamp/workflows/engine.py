@@ -24,6 +24,11 @@ from swamp.workflows.plan import Plan, plan_from_json
 from swamp.workflows.run import ENDED, Run, StepEnd, StepRecord
 
 
+#: Steps that one `save` hands out at most: what follows from a save is held in memory until it is stored, and the first
+#: steps of a long workflow should not wait for the last.
+HANDED_OUT = 2_000
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """A step that may start now."""
@@ -204,18 +209,20 @@ class Engine:
 
     @property
     def dirty(self) -> bool:
+        """Whether there is something to `save`; there may be again behind a `save`, which hands out so much only."""
         return bool(self._touched)
 
     def save(self, tx: sqlite3.Connection, place: Callable[[Start], str]) -> Saved:
         """Apply and store everything told. `place` makes the dispatch of a placed step (to be stored in the same
         transaction) and returns its id. If this raises, the engine's memory is ahead of the disk: call `load`."""
         saved = Saved()
+        room = HANDED_OUT
         self._apply_inputs(tx)
         if self._canceled:
             journal.cancel_runs(tx, self._canceled)
             self._canceled.clear()
         for run in self._touched.values():
-            self._hand_out(run, place, saved)
+            room -= self._hand_out(run, place, saved, room)
             if run.changed:
                 journal.save_steps(
                     tx,
@@ -237,7 +244,7 @@ class Engine:
                 journal.end_run(tx, run.id, run.status, run.error, self._now())
                 saved.ended.append((run.id, run.status))
                 del self.runs[run.id]
-        self._touched.clear()
+        self._touched = {run.id: run for run in self._touched.values() if run.ready and run.id in self.runs}
         return saved
 
     def _apply_inputs(self, tx: sqlite3.Connection) -> None:
@@ -289,8 +296,9 @@ class Engine:
             for output in told.outcome.outputs
         ]
 
-    def _hand_out(self, run: Run, place: Callable[[Start], str], saved: Saved) -> None:
-        ready, run.ready = run.ready, []
+    def _hand_out(self, run: Run, place: Callable[[Start], str], saved: Saved, room: int) -> int:
+        """At most `room` steps; says how many."""
+        ready, run.ready = run.ready[:room], run.ready[room:]
         for position in ready:
             step = run.plan.steps[position]
             start = Start(
@@ -306,3 +314,4 @@ class Engine:
             else:
                 run.started(position, self._now())
                 saved.local.append(start)
+        return len(ready)

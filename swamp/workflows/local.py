@@ -145,7 +145,7 @@ def _drive_to_the_end(
         with _ctrl_c_comes_through(inbox):
             ended = save(accept=True)
             while not ended:
-                for message in _received(inbox, engine.seconds_to_deadline()):
+                for message in _received(inbox, 0.0 if engine.dirty else engine.seconds_to_deadline()):
                     match message:
                         case LocalOutput():
                             engine.output(run_id, message.position, message.stream, message.text)

@@ -14,7 +14,7 @@ from swamp.data.record import Origin, Output
 from swamp.data.store import Store
 from swamp.data.versions import list_versions
 from swamp.models.invocation import Invocation, Outcome
-from swamp.workflows.engine import Engine, Saved, Start
+from swamp.workflows.engine import HANDED_OUT, Engine, Saved, Start
 from swamp.workflows.plan import Plan, plan_workflow
 from swamp.workflows.workflow import Task, parse_workflow
 from tests.workflows.plans import plan
@@ -221,6 +221,28 @@ def test_a_canceled_run_ends_with_its_last_running_step(bench: Bench) -> None:
     bench.save()
     assert (bench.steps(), bench.run_status()) == (["canceled", "canceled"], "canceled")
     assert bench.versions() == [1], "what a canceled step had produced is kept"
+
+
+def test_a_long_workflow_is_handed_out_in_parts_each_step_once_also_through_a_restart(bench: Bench) -> None:
+    bench.accept(plan([[[] for _ in range(2 * HANDED_OUT + 1)]], targets=("build-node",)))
+    assert len(bench.placed) == HANDED_OUT
+    assert bench.engine.dirty
+    bench.save()
+    other = bench.restarted()
+    other.save()
+    assert not other.engine.dirty
+    positions = [start.position for start in (*bench.placed, *other.placed)]
+    assert positions == list(range(2 * HANDED_OUT + 1))
+    assert set(bench.steps()) == {"queued"}
+
+
+def test_what_was_not_handed_out_yet_when_a_run_is_canceled_never_is(bench: Bench) -> None:
+    bench.accept(plan([[[] for _ in range(HANDED_OUT + 5)]], targets=("build-node",)))
+    assert len(bench.engine.cancel("run-1")) == HANDED_OUT
+    bench.save()
+    assert len(bench.placed) == HANDED_OUT
+    assert not bench.engine.dirty
+    assert bench.steps()[HANDED_OUT:] == ["canceled"] * 5
 
 
 def test_the_engine_of_a_command_and_that_of_serve_leave_each_other_alone(bench: Bench) -> None:
