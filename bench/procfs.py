@@ -33,6 +33,18 @@ def resident_mb(group: Group) -> float:
     return _memory_mb(group, "VmRSS")
 
 
+def proportional_mb(group: Group) -> float:
+    """Resident memory now, in MB; what processes share (libraries, mostly) is divided among them."""
+    kilobytes = 0
+    for pid in _tree(group):
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue  # ended meanwhile
+        kilobytes += next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return kilobytes * 1024 / 1e6
+
+
 def peak_mb(group: Group) -> float:
     """The most resident memory so far, in MB."""
     return _memory_mb(group, "VmHWM")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bench.figures import OTHERS, Contender, Measured, Row, per_thousand
 from bench.peers import HUEY, RQ_FORK, RQ_SIMPLE, Peer, peer_stage
-from bench.procfs import Meter, resident_mb
+from bench.procfs import Group, Meter, proportional_mb, resident_mb
 from bench.running import BenchFailed
 from bench.stage import SHELL, expect, stage
 
@@ -53,7 +53,11 @@ def memory_row(steps: int, *, peers: bool) -> Row:
     return Row(
         "h",
         f"resident memory, MB, idle and after {steps:,} steps of swamp/probe echo",
-        ("orchestrator idle", "orchestrator after", "worker idle", "worker after", "redis idle", "redis after"),
+        (
+            *("orchestrator idle", "orchestrator after", "orchestrator after, shared pages divided"),
+            *("worker idle", "worker after", "worker after, shared pages divided"),
+            *("redis idle", "redis after"),
+        ),
         tuple(contenders),
     )
 
@@ -80,7 +84,7 @@ def _swamp_memory(steps: int) -> Measured:
         found = {f"{name} idle": resident_mb(group) for name, group in here.groups.items()}
         here.workflow("fan", steps, "probe", "echo")
         expect(here.run("fan"), steps)
-        return {**found, **{f"{name} after": resident_mb(group) for name, group in here.groups.items()}}
+        return {**found, **_memory_after(here.groups)}
 
 
 def _peer(peer: Peer, kind: str, steps: int) -> Contender:
@@ -98,9 +102,16 @@ def _peer_memory(peer: Peer, steps: int) -> Callable[[], Measured]:
         with peer_stage(peer) as there:
             idle = {f"{name} idle": resident_mb(group) for name, group in there.groups.items()}
             there.run("noop", _share(peer, steps))
-            return {**idle, **{f"{name} after": resident_mb(group) for name, group in there.groups.items()}}
+            return {**idle, **_memory_after(there.groups)}
 
     return measure
+
+
+def _memory_after(groups: Mapping[str, Group]) -> Measured:
+    return {
+        **{f"{name} after": resident_mb(group) for name, group in groups.items()},
+        **{f"{name} after, shared pages divided": proportional_mb(group) for name, group in groups.items()},
+    }
 
 
 def _share(peer: Peer, steps: int) -> int:

@@ -23,7 +23,6 @@ from swamp.workflows.events import Event
 from swamp.workflows.plan import Plan, plan_from_json
 from swamp.workflows.run import ENDED, Run, StepEnd, StepRecord
 
-
 #: Steps that one `save` hands out at most: what follows from a save is held in memory until it is stored, and the first
 #: steps of a long workflow should not wait for the last.
 HANDED_OUT = 2_000
