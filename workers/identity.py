@@ -1,7 +1,7 @@
 """Who this machine is: a key pair in its cache directory, from which its id is made.
 
-In the cache directory: `machine.key` (the private key, 64 hex digits, 0600), `orchestrator.pub` (the public key that
-was pinned at the first join, 64 hex digits), `epoch` (the number of the last start) and `lock`.
+In the cache directory: `machine.key` (the private key, 64 hex digits, 0600), `orchestrator.pub` (the public keys that
+were pinned at the first join, 64 hex digits each, on two lines), `epoch` (the number of the last start) and `lock`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -21,6 +22,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from swamp.errors import Busy, Invalid, NotAllowed
 from swamp.files import create_atomically, make_private_dir, write_atomically
 from swamp.wire.envelope import KEY_SIZE, machine_id_of
+
+
+@dataclass(frozen=True)
+class Orchestrator:
+    """Who may tell this machine what to do."""
+
+    static: bytes  #: X25519; what the handshake shows
+    signing: bytes  #: Ed25519; what dispatches are signed with
 
 
 class Identity:
@@ -39,7 +48,7 @@ class Identity:
                 private = X25519PrivateKey.generate().private_bytes_raw()
                 create_atomically(key_file, private.hex().encode() + b"\n", mode=0o600)
             key_file.chmod(0o600)
-            self.private = X25519PrivateKey.from_private_bytes(_hex_key(key_file))
+            self.private = X25519PrivateKey.from_private_bytes(*_hex_keys(key_file, 1))
         except BaseException:
             os.close(self._lock)
             raise
@@ -68,18 +77,18 @@ class Identity:
     _remove: Callable[[], object] | None = None
 
     @property
-    def pinned(self) -> bytes | None:
-        """The public key of the orchestrator that this machine joined, None before its first join."""
+    def pinned(self) -> Orchestrator | None:
+        """The orchestrator that this machine joined, None before its first join."""
         path = self.directory / "orchestrator.pub"
-        return _hex_key(path) if path.exists() else None
+        return Orchestrator(*_hex_keys(path, 2)) if path.exists() else None
 
-    def pin(self, public: bytes) -> None:
+    def pin(self, orchestrator: Orchestrator) -> None:
         """Remembers, for good, which orchestrator this machine has joined.
 
         Raises `NotAllowed` when it is another than the one pinned before.
         """
         pinned = self.pinned
-        if pinned == public:
+        if pinned == orchestrator:
             return
         path = self.directory / "orchestrator.pub"
         if pinned is not None:
@@ -88,7 +97,8 @@ class Identity:
                 hint=f"if the orchestrator was set up anew, remove {path} and connect again",
                 code="wrong_orchestrator",
             )
-        write_atomically(path, public.hex().encode() + b"\n", mode=0o600)
+        lines = f"{orchestrator.static.hex()}\n{orchestrator.signing.hex()}\n"
+        write_atomically(path, lines.encode(), mode=0o600)
 
     def next_epoch(self) -> int:
         """A number for this start of the worker, greater than that of every start before, durable when returned.
@@ -129,14 +139,14 @@ def _lock(directory: Path) -> int:
     return descriptor
 
 
-def _hex_key(path: Path) -> bytes:
+def _hex_keys(path: Path, count: int) -> list[bytes]:
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        keys = [bytes.fromhex(line) for line in path.read_text(encoding="ascii").split()]
     except ValueError:
-        key = b""
-    if len(key) != KEY_SIZE:
-        raise Invalid(f"{path} is damaged: it does not hold a key", hint=_start_anew(path.parent))
-    return key
+        keys = []
+    if [len(key) for key in keys] != [KEY_SIZE] * count:
+        raise Invalid(f"{path} is damaged: it does not hold {count} keys", hint=_start_anew(path.parent))
+    return keys
 
 
 def _start_anew(directory: Path) -> str:

@@ -64,6 +64,7 @@ class Link:
         self._machine = machine
         self._target = welcome.target
         self._boot = welcome.boot
+        self._heard = welcome.said  # number of the last message from the orchestrator
         self._down = down
         self._tell = tell
         self._over = False
@@ -132,7 +133,7 @@ class Link:
 
     def _listen(self) -> None:
         client = self._clients[2]
-        key, last, heard = keyspace.down(self._machine), b"0-0", 0
+        key, last = keyspace.down(self._machine), b"0-0"
         while not self._over:
             reply = cast(
                 "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]] | None",
@@ -144,6 +145,6 @@ class Link:
                     with suppress(Refused, Malformed):
                         down = unpack_down(self._down.open(fields.get(b"m", b""), DOWN))
                         # Of this orchestrator's start, and newer than what was heard: nothing is done twice.
-                        if down.boot == self._boot and down.number > heard:
-                            heard = down.number
+                        if down.boot == self._boot and down.number > self._heard:
+                            self._heard = down.number
                             self._tell(Said(self, down))

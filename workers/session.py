@@ -23,7 +23,7 @@ from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Opening, Refusal, SessionMessage, Welcome
 from swamp.wire.noise import HandshakeRefused, Initiator, MessageRefused
-from workers.identity import Identity
+from workers.identity import Identity, Orchestrator
 
 CONNECT_SECONDS = 10.0
 #: What goes wrong with a connection is told by who uses it.
@@ -177,7 +177,7 @@ def _shake_hands(
         raise NotReached(f"refused, without proof that it was the orchestrator: {reply.message}")
     noise.read(reply)
     pinned = identity.pinned
-    if pinned is not None and pinned != noise.peer_static:
+    if pinned is not None and pinned.static != noise.peer_static:
         raise NotReached("what answers is not the orchestrator that this machine joined")
     websocket.send(noise.write(messages.pack_session(hello())))
     answer = messages.unpack_session(noise.decrypt(_binary(websocket)))
@@ -187,7 +187,7 @@ def _shake_hands(
         raise TurnedAway(answer)
     if not isinstance(answer, Welcome):
         raise Malformed("the handshake is not followed by a welcome")
-    identity.pin(noise.peer_static)
+    identity.pin(Orchestrator(noise.peer_static, answer.signing_key))
     return Session(websocket, noise, answer)
 
 

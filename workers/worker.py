@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import redis
@@ -38,8 +39,7 @@ from swamp.names import run_of
 from swamp.pace import Pace
 from swamp.threads import hand_over_soon
 from swamp.wire import messages
-from swamp.wire.codec import Malformed
-from swamp.wire.envelope import Box, Refused, machine_keys
+from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
     UP,
     Acknowledge,
@@ -59,17 +59,16 @@ from swamp.wire.messages import (
     UpBody,
     Wants,
     Welcome,
-    dispatch_place,
     pack_result,
     pack_up,
     result_place,
-    unpack_dispatch,
     unpack_result,
 )
 from workers.appetite import PERIOD, SHORT_MS, STALLED, is_instant, may_gather, moved, to_begin, to_claim
 from workers.contents import Contents
 from workers.identity import Identity
 from workers.link import Broken, Claimed, Link, Said
+from workers.opener import Behind, Declines, Opener
 from workers.outbox import Outbox
 from workers.seen import SeenList
 from workers.session import NotReached, Session, TurnedAway, join
@@ -135,6 +134,9 @@ class _Again:
     """There is more to do: come round at once."""
 
 
+#: What the server was asked to let begin: the `started` that it then says, and of what.
+_Beginning = tuple[Sent, Dispatch]
+
 _Item = (
     _Joined | _NotJoined | _SessionOver | _Delivered | _Stop | _Again
     | Claimed | Said | Broken | StepSaid | StepEnded
@@ -163,7 +165,8 @@ class Worker:
         self._link: Link | None = None
         self._up: Box | None = None
         self._results: Box | None = None
-        self._target_box: Box | None = None
+        self._opener: Opener | None = None
+        self._beat = 0  # number of the last heartbeat
         self._confirmed_at = 0  # the number whose acknowledgement lets us claim
         self._confirmed = False
         # Work under way:
@@ -370,13 +373,12 @@ class Worker:
             answer = link.exchange(request)
         except redis.RedisError as error:
             # Whether these began is not known; that none was started is.
-            for number, dispatch in beginning:
-                self._keep(number, Dropped(dispatch.id))
-                self._never_started.add(dispatch.id)
+            self._began(beginning, [])
             self._drop_link(f"Redis: {error}")
             return False
-        self._began(beginning, answer.begin)
-        for status in (*answer.say, *answer.finish, *answer.begin):
+        begun = self._begin_rest(link, beginning, answer.begin)
+        self._began(beginning, begun)
+        for status in (*answer.say, *answer.finish, *begun):
             if isinstance(status, bytes):
                 self._drop_link(f"Redis: {status.decode(errors='replace')}")
                 return False
@@ -390,19 +392,21 @@ class Worker:
         if self._inbox.empty():
             self._inbox.put(_Again())
 
-    def _request(
-        self, heartbeat: bool, claim: int, begin: list[Dispatch]
-    ) -> tuple[Exchange, list[tuple[int, Dispatch]]]:
+    def _request(self, heartbeat: bool, claim: int, begin: list[Dispatch]) -> tuple[Exchange, list[_Beginning]]:
         """Numbers follow the order in which the server says things: say, finish, begin."""
         request = Exchange(claim=claim)
         if heartbeat:
-            request.say.append(self._sealed(0, self._heartbeat()))
+            self._beat += 1
+            request.say.append(self._sealed(self._beat, self._heartbeat()))
         say, self._say = self._say[:SAY_AT_ONCE], self._say[SAY_AT_ONCE:]
         for body in say:
             if isinstance(body, OutputLines):
                 self._unsaid -= len(body.text)
+            elif isinstance(body, Declined):
+                request.release.append(body.dispatch)
             request.say.append(self._keep(self._sent.next_number(), body).sealed)
-        request.release, self._release = self._release, []
+        request.release += self._release
+        self._release = []
         to_send: dict[str, bytes] = {}
         if not self._say:  # what a step printed comes before its end
             to_send, self._to_send = self._to_send, {}
@@ -412,25 +416,43 @@ class Worker:
         beginning = []
         now = iso(utc_now())
         for dispatch in begin:
-            number = self._sent.next_number()
-            started = self._keep(number, Started(dispatch.id, now))
-            request.begin.append((dispatch.id, started.sealed, self._sealed(number, Dropped(dispatch.id))))
-            beginning.append((number, dispatch))
+            started = self._keep(self._sent.next_number(), Started(dispatch.id, now))
+            request.begin.append((dispatch.id, started.sealed))
+            beginning.append((started, dispatch))
         return request, beginning
 
     def _heartbeat(self) -> Heartbeat:
         holding = [*(dispatch.id for dispatch in self._opened), *self._asking, *self._fetch]
         running = len(self._slots.running) - self._slots.unstarted
-        return Heartbeat(running, self._slots.count, tuple(holding))
+        return Heartbeat(self._welcome.boot, running, self._slots.count, tuple(holding))
 
-    def _began(self, beginning: list[tuple[int, Dispatch]], statuses: list[int | bytes]) -> None:
-        for (number, dispatch), status in zip(beginning, statuses, strict=True):
+    def _begin_rest(self, link: Link, beginning: list[_Beginning], answered: list[int | bytes]) -> list[int | bytes]:
+        """The server stops behind a claim that was taken back: say that it is dropped, and go on, before anything else
+        is said. What became of each that was tried."""
+        statuses = list(answered)
+        while statuses and statuses[-1] == 0:
+            started, gone = beginning[len(statuses) - 1]
+            rest = beginning[len(statuses) :]
+            request = Exchange(say=[self._keep(started.number, Dropped(gone.id)).sealed])
+            request.begin = [(dispatch.id, sent.sealed) for sent, dispatch in rest]
+            try:
+                answer = link.exchange(request)
+            except redis.RedisError as error:
+                return [*statuses, str(error).encode()]
+            if not rest or answer.say != [1]:
+                return statuses + [status for status in answer.say if status != 1]
+            statuses += answer.begin
+        return statuses
+
+    def _began(self, beginning: list[_Beginning], statuses: list[int | bytes]) -> None:
+        """Start what the server let begin. Of what it did not answer for, one thing is known: it was not started."""
+        for (started, dispatch), status in zip_longest(beginning, statuses[: len(beginning)]):
             if status == 1 and is_instant(dispatch):
                 self._ended.append(self._slots.answer(dispatch))
             elif status == 1:
                 self._slots.start(dispatch)
             else:
-                self._keep(number, Dropped(dispatch.id))
+                self._keep(started.number, Dropped(dispatch.id))
                 self._never_started.add(dispatch.id)
                 name = self._name(dispatch.id)
                 log.info("step %s was taken back before it began", name, extra=self._about(dispatch.id))
@@ -442,7 +464,11 @@ class Worker:
             if dispatch_id in self._slots.running or dispatch_id in self._outbox:
                 self._release.append(dispatch_id)  # it was queued once more while we have it
                 continue
-            dispatch = self._read(dispatch_id, sealed)
+            try:
+                dispatch = self._read(dispatch_id, sealed)
+            except Behind as behind:
+                self._drop_link(str(behind))  # what was claimed goes back
+                return
             if dispatch is not None:
                 readable.append(dispatch)
         if not readable:
@@ -475,26 +501,27 @@ class Worker:
                     about=partial(self._about, dispatch.id),
                 )
             else:
-                self._say.append(Declined(dispatch.id, "unstarted" if dispatch.id in self._never_started else "seen"))
+                self._say.append(self._not_again(dispatch.id))
 
     def _read(self, dispatch_id: str, sealed: bytes) -> Dispatch | None:
+        """None for what is not to be run; the orchestrator is told why. Raises `Behind`."""
         if not sealed:
             self._say.append(Declined(dispatch_id, "gone"))
             return None
-        if self._target_box is None:
+        if self._opener is None:
             return None
         try:
-            dispatch = unpack_dispatch(self._target_box.open(sealed, dispatch_place(dispatch_id)))
-        except (Refused, Malformed) as error:
-            log.warning("dispatch %s was refused: %s", dispatch_id, error, extra=self._about(dispatch_id))
-            self._say.append(Declined(dispatch_id, "unreadable"))
+            return self._opener.open(dispatch_id, sealed)
+        except Declines as declined:
+            reason, about = declined.reason, self._about(dispatch_id)
+            log.warning("dispatch %s was refused (%s): %s", dispatch_id, reason, declined, extra=about)
+            self._say.append(
+                self._not_again(dispatch_id) if dispatch_id in self._seen else Declined(dispatch_id, reason)
+            )
             return None
-        if dispatch.id != dispatch_id or dispatch.target != self._welcome.target:
-            why = "it is meant for something else"
-            log.warning("dispatch %s was refused: %s", dispatch_id, why, extra=self._about(dispatch_id))
-            self._say.append(Declined(dispatch_id, "foreign"))
-            return None
-        return dispatch
+
+    def _not_again(self, dispatch_id: str) -> Declined:
+        return Declined(dispatch_id, "unstarted" if dispatch_id in self._never_started else "seen")
 
     # ------------------------------------------------------------------ steps
 
@@ -708,9 +735,9 @@ class Worker:
         pinned = self._identity.pinned
         if pinned is None:
             raise RuntimeError("joined without knowing the orchestrator")
-        keys = machine_keys(self._identity.private, pinned, self._identity.machine_id)
+        keys = machine_keys(self._identity.private, pinned.static, self._identity.machine_id)
         self._up, self._results = Box(keys.up), Box(keys.results)
-        self._target_box = Box(welcome.target_key)
+        self._opener = Opener(welcome, pinned.signing)
         try:
             self._link = Link(
                 self._identity.machine_id, welcome, Box(keys.down), self._inbox.put, self._options.ca_certificate

@@ -40,14 +40,15 @@ end
 -- target    its target
 -- say       {sealed event, ...}: first, because what a step printed comes before its end
 -- finish    {{dispatch, sealed result, sealed event}, ...}: the result into the hash, the event onto the stream
--- begin     {{dispatch, sealed "started", sealed "dropped"}, ...}: is the claim still ours? then it is given up and
---           "started" is said; otherwise "dropped" is said under the same number. Only one of begin and take_back
---           can remove a claim.
+-- begin     {{dispatch, sealed "started"}, ...}: is the claim still ours? then it is given up and "started" is said.
+--           Behind the first that is not, nothing is tried: the caller says "dropped" under its number, then goes on.
+--           Only one of begin and take_back can remove a claim.
 -- claim     how many more to take from the queue
 -- release   {dispatch, ...}: claims that are given up without beginning
 -- fetch     {dispatch, ...}: claimed before (by BLMOVE); their sealed dispatches are wanted
 -- ring      1 to call the orchestrator; for what has time, its sweep is soon enough
--- returns   {finish statuses, begin statuses, say statuses, {dispatch, sealed dispatch or "", ...}}
+-- returns   {finish statuses, begin statuses (of those that were tried), say statuses,
+--           {dispatch, sealed dispatch or "", ...}}
 local function exchange(_, args)
   local request = cmsgpack.unpack(args[1])
   local machine = request.machine
@@ -67,10 +68,11 @@ local function exchange(_, args)
   for i, item in ipairs(request.begin) do
     local removed = redis.pcall('LREM', claimed, 1, item[1])
     begun[i] = status(removed)
-    if type(begun[i]) == 'number' then
-      local reply = redis.pcall('XADD', up, '*', 'm', item[begun[i] == 1 and 2 or 3])
+    if begun[i] == 1 then
+      local reply = redis.pcall('XADD', up, '*', 'm', item[2])
       if type(reply) == 'table' and reply.err then begun[i] = reply.err end
     end
+    if begun[i] ~= 1 then break end
   end
   for _, id in ipairs(request.release or {}) do
     redis.pcall('LREM', claimed, 1, id)

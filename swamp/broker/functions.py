@@ -47,7 +47,7 @@ class Exchange:
     """What a worker wants done in one round trip."""
 
     finish: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, sealed result, sealed event)
-    begin: list[tuple[str, bytes, bytes]] = field(default_factory=list)  #: (dispatch, "started", "dropped"), sealed
+    begin: list[tuple[str, bytes]] = field(default_factory=list)  #: (dispatch, sealed "started")
     say: list[bytes] = field(default_factory=list)  #: sealed events
     claim: int = 0
     release: list[str] = field(default_factory=list)  #: claims given up without beginning
@@ -60,7 +60,7 @@ class Exchanged:
     """Statuses in the order of the request, and the claimed work."""
 
     finish: list[Status]
-    begin: list[Status]
+    begin: list[Status]  #: up to the first that is not 1; what comes behind it was not tried
     say: list[Status]
     work: list[tuple[str, bytes]]  #: (dispatch, sealed dispatch; empty where the job is gone)
 

@@ -83,6 +83,8 @@ def _of_messages(tally: Tally) -> Iterator[Metric]:
     yield _counter("swamp_enrollments", about, ("outcome",), _single(tally.enrollments))
     about = "Messages of machines that were not believed or not in order."
     yield _counter("swamp_messages_refused", about, ("reason",), _single(tally.messages_refused))
+    about = "Dispatches that machines would not run as they lay in Redis."
+    yield _counter("swamp_dispatches_refused", about, ("reason",), _single(tally.dispatches_refused))
 
 
 def _of_redis(tally: Tally, gauges: Gauges, books: Books | None) -> Iterator[Metric]:

@@ -42,6 +42,7 @@ class Tally:
     results_duplicate: int = 0
     redis_connections: int = 0
     messages_refused: Counter[str] = field(default_factory=Counter)  #: by reason
+    dispatches_refused: Counter[str] = field(default_factory=Counter)  #: by the reason that a machine gave
     enrollments: Counter[str] = field(default_factory=Counter)  #: by outcome; written by the event loop's thread
     _targets: set[str] = field(default_factory=set)
 

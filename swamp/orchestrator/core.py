@@ -42,6 +42,7 @@ from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member, Session
 from swamp.orchestrator.mirror import books, worker_fields
+from swamp.orchestrator.packing import expiry, signed_and_sealed
 from swamp.orchestrator.secrets import StepSecrets
 from swamp.orchestrator.transport import Transport, call_tuple
 from swamp.pace import Pace
@@ -59,7 +60,6 @@ from swamp.wire.messages import (
     DownBody,
     Refusal,
     Rejoin,
-    dispatch_place,
     pack_dispatch,
     pack_down,
 )
@@ -122,12 +122,13 @@ class Core:
         read_secret = partial(read_for_step, repo)
         self._secrets = StepSecrets(read_secret, repo.blobs)
         self._intake = Intake(
-            self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets
+            self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets, boot
         )
         self._spawner = spawner_that_leaves_nothing()
         self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put, read_secret, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
+        self.said = 0  # number of the last message to any machine
         self._turn = 0
         self._looked_at = time.monotonic()
         self._collected = False  # the streams were read to their end in this cycle
@@ -496,43 +497,64 @@ class Core:
             return
         messages = []
         for member, body in replies:
-            member.down_number += 1
-            sealed = member.down.seal(pack_down(self.boot, member.down_number, body), DOWN)
+            self.said += 1
+            sealed = member.down.seal(pack_down(self.boot, self.said, body), DOWN)
             messages.append((member.machine, sealed))
         self.transport.send_down(messages)
 
     def _push(self, target: str) -> None:
         while chosen := self.ledger.ready_to_push(target):
-            box = Box(self.keys.target_key(target))
             with self.store.read() as tx:
                 token = tokens.find(tx, target)
             alone = token is not None and token.max_enrollments == 1
             calls: _Calls = {}
+            generation = token.key_generation if token is not None else 0
             for front in (True, False):
                 lives = [live for live in chosen if live.front is front]
                 firsts = range(0, len(lives), 1000)
                 for first in reversed(firsts) if front else firsts:  # each batch goes before the one pushed last
-                    jobs = [job for live in lives[first : first + 1000] if (job := self._job(live, box, alone, calls))]
+                    jobs = self._jobs(lives[first : first + 1000], generation, alone, calls)
                     self.transport.push(target, jobs, front=front)
             for live in chosen:
                 name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
                 self._pace.info("step %s dispatched to %s as %s", name, target, live.id, about=about)
 
-    def _job(self, live: Live, box: Box, alone: bool, calls: _Calls) -> Job | None:
-        """None for a step whose secrets cannot be read, or which has no form on the wire: it fails. `alone`: one
+    def _jobs(self, lives: list[Live], generation: int, alone: bool, calls: _Calls) -> list[Job]:
+        """Signed together. A step whose secrets cannot be read, or which has no form on the wire, fails. `alone`: one
         machine only serves the target; `calls` of this push were resolved already."""
+        expires_at = expiry(utc_now())
+        packed: list[tuple[str, bytes]] = []
+        descriptions: list[str] = []
+        for live in lives:
+            call = self._resolved(live, calls)
+            if isinstance(call, Exception):
+                self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {call}")
+                continue
+            try:
+                packed.append((live.id, pack_dispatch(self._dispatch(live, call, expires_at, alone))))
+            except Malformed as error:
+                self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {error}")
+                continue
+            live.generation = generation
+            descriptions.append(self._description(live))
+        if not packed:
+            return []
+        sealed = signed_and_sealed(self.keys, lives[0].target, generation, packed)
+        return [
+            Job(dispatch, call_tuple(dispatch), description, content)
+            for (dispatch, _), description, content in zip(packed, descriptions, sealed, strict=True)
+        ]
+
+    def _dispatch(self, live: Live, call: Invocation, expires_at: str, alone: bool) -> Dispatch:
         run = self.engine.runs[live.run_id]
         step = run.plan.steps[live.position]
         job = run.plan.jobs[step.job]
-        call = self._resolved(live, calls)
-        if isinstance(call, Exception):
-            self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {call}")
-            return None
-        dispatch = Dispatch(
+        return Dispatch(
             id=live.id,
             target=live.target,
             attempt=live.attempt,
             incarnation=self.incarnation,
+            expires_at=expires_at,
             run_id=live.run_id,
             workflow=run.plan.workflow_name,
             job=job.name,
@@ -540,12 +562,6 @@ class Core:
             grant=not alone and step.on_worker_lost == "fail",
             invocation=call,
         )
-        try:
-            sealed = box.seal(pack_dispatch(dispatch), dispatch_place(live.id))
-        except Malformed as error:
-            self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {error}")
-            return None
-        return Job(live.id, call_tuple(live.id), self._description(live), sealed)
 
     def _description(self, live: Live) -> str:
         """Never an argument."""

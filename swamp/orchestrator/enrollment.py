@@ -18,7 +18,7 @@ import redis
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from swamp.broker.acl import password_hash
-from swamp.clock import utc_now
+from swamp.clock import iso, utc_now
 from swamp.data.blobs import put_blobs
 from swamp.errors import SwampError
 from swamp.orchestrator import admission
@@ -262,12 +262,18 @@ class Enrollment:
             worker=member.worker,
             target=token.name,
             boot=core.boot,
+            clock=iso(utc_now()),
             incarnation=core.incarnation,
             applied=member.number if member.epoch == hello.epoch else 0,
+            said=core.said,
             redis_url=core.transport.address.worker_url,
             redis_user=f"swamp-m-{member.machine}",
             redis_password=password,
-            target_key=core.keys.target_key(token.name),
+            signing_key=core.keys.signing.public_key().public_bytes_raw(),
+            target_keys={
+                generation: core.keys.target_key(token.name, generation)
+                for generation in {token.key_generation, *core.ledger.generations(token.name)}
+            },
             heartbeat_seconds=HEARTBEAT,
         )
 

@@ -52,6 +52,9 @@ from swamp.workflows.plan import plan_from_json
 
 log = logging.getLogger("swamp.orchestrator")
 
+#: Why a machine may say that it will not run a dispatch; `messages.Declined` explains them.
+REASONS = frozenset({"seen", "unstarted", "gone", "unreadable", "unsigned", "foreign", "expired"})
+
 #: Seconds that a step gets between TERM and KILL when its machine is told to end it.
 CANCEL_GRACE = 10.0
 
@@ -78,13 +81,17 @@ class Intake:
         blob_exists: Callable[[str], bool],
         pace: Pace,
         secrets: StepSecrets,
+        boot: str,
     ) -> None:
+        """`boot`: this start of the orchestrator."""
         self._engine = engine
         self._ledger = ledger
         self._now = now
         self._monotonic = monotonic
         self._blob_exists = blob_exists
         self._pace = pace
+        self._boot = boot
+        self._beats: dict[str, tuple[int, int]] = {}  # (epoch, number) of the last heartbeat of each machine
         self._tally = ledger.tally
         self._secrets = secrets
         self.replies: list[tuple[Member, DownBody]] = []
@@ -107,7 +114,7 @@ class Intake:
                 log.warning(text, member.worker, error, extra=member.about)
                 continue
             if isinstance(up.body, Heartbeat):
-                if up.epoch >= member.epoch:
+                if self._is_fresh(member, up, up.body):
                     alive = True
                     member.slots = up.body.slots
                     self._look_for_stranded(member, found.claimed, up.body.holding)
@@ -155,6 +162,15 @@ class Intake:
         self._tally.messages_refused["seal" if isinstance(error, Refused) else "form"] += 1
 
     # ------------------------------------------------------------------ order
+
+    def _is_fresh(self, member: Member, up: Up, beat: Heartbeat) -> bool:
+        """Whether a heartbeat proves that the machine lives: one that was said before, perhaps by a machine that has
+        died since, can be said again by whoever writes Redis."""
+        last = self._beats.get(member.machine, (0, 0))
+        if beat.boot != self._boot or up.epoch < member.epoch or (up.epoch, up.number) <= last:
+            return False
+        self._beats[member.machine] = (up.epoch, up.number)
+        return True
 
     @staticmethod
     def _is_next(member: Member, up: Up) -> bool:
@@ -316,6 +332,7 @@ class Intake:
             self._ledger.again(live)
 
     def _declined(self, member: Member, body: Declined) -> None:
+        self._tally.dispatches_refused[body.reason if body.reason in REASONS else "other"] += 1
         live = self._not_begun(member, body.dispatch)
         if live is None:
             if body.reason == "gone":
@@ -332,7 +349,8 @@ class Intake:
         elif body.reason == "seen":
             self._ledger.lost(live, f"worker '{member.worker}' has had this dispatch before, and has no result of it")
         else:
-            self._ledger.lost(live, f"worker '{member.worker}' cannot read the dispatch ({body.reason})")
+            log.warning("worker %s refuses %s (%s); it is queued again", member.worker, body.dispatch, body.reason)
+            self._ledger.refused(live, f"worker '{member.worker}' refuses the dispatch ({body.reason})")
 
     def _inventory(self, member: Member, epoch: int, body: Inventory) -> None:
         """Settle what the machine had: what it does not name, it does not have."""

@@ -1,7 +1,8 @@
 """The orchestrator's own secrets, in one private file: who has it can pose as the orchestrator.
 
-`.swamp/keys/orchestrator.json` (0600): the static X25519 key that workers pin, the master key that target keys come
-from, and the passwords of the three Redis users that are not a machine's. To lose the file is to join again.
+`.swamp/keys/orchestrator.json` (0600): the static X25519 key and the Ed25519 signing key, which workers pin, the master
+key that target keys come from, and the passwords of the three Redis users that are not a machine's. To lose the file is
+to join again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -19,21 +21,23 @@ from swamp.files import make_private_dir, write_atomically
 from swamp.repo import Repo
 
 FILE = "orchestrator.json"
-_FIELDS = ("static", "targets", "redisOrchestrator", "redisMonitor", "redisOperator")
+_FIELDS = ("static", "signing", "targets", "redisOrchestrator", "redisMonitor", "redisOperator")
 
 
 @dataclass(frozen=True)
 class OrchestratorKeys:
     static: X25519PrivateKey
+    signing: Ed25519PrivateKey
     targets: bytes  #: 32 bytes; the master of all target keys
     redis_orchestrator: str
     redis_monitor: str
     redis_operator: str
 
-    def target_key(self, target: str) -> bytes:
+    def target_key(self, target: str, generation: int) -> bytes:
         """The key (32 bytes) that dispatches to `target` are sealed under: HKDF-SHA256 of the master, info
-        `swamp1 target <name>`."""
-        return HKDF(SHA256(), 32, salt=None, info=b"swamp1 target " + target.encode()).derive(self.targets)
+        `swamp1 target <name> <generation>`."""
+        info = f"swamp1 target {target} {generation}".encode()
+        return HKDF(SHA256(), 32, salt=None, info=info).derive(self.targets)
 
 
 def load_keys(repo: Repo) -> OrchestratorKeys | None:
@@ -51,7 +55,10 @@ def load_keys(repo: Repo) -> OrchestratorKeys | None:
             f"{path} is damaged", hint="restore it from a backup; without it every worker has to join again"
         ) from error
     return OrchestratorKeys(
-        X25519PrivateKey.from_private_bytes(values[0]), values[1], *(value.hex() for value in values[2:])
+        X25519PrivateKey.from_private_bytes(values[0]),
+        Ed25519PrivateKey.from_private_bytes(values[1]),
+        values[2],
+        *(value.hex() for value in values[3:]),
     )
 
 

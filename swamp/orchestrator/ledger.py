@@ -152,6 +152,15 @@ class Ledger:
             live.front = True
             self.lane(live.target).waiting.appendleft(live.id)
 
+    def refused(self, live: Live, reason: str) -> None:
+        """A machine that has never had it would not take what lies in Redis under its id, for it is not, or not any
+        more, what we put there: put it there again. Whoever spoils it each time ends the step."""
+        live.refusals += 1
+        if live.refusals < MOST_ATTEMPTS:
+            self.push_again(live)
+        else:
+            self.lost_in_queue(live, reason)
+
     def again(self, live: Live) -> None:
         """The step is known never to have started: a new dispatch takes the place of this one, at the front. (The old
         one cannot go back: the machine that claimed it may have noted its id as seen.)"""
@@ -261,6 +270,10 @@ class Ledger:
                 lane.pushed += 1
                 chosen.append(live)
         return chosen
+
+    def generations(self, target: str) -> set[int]:
+        """Of the target's keys: those that what lies in Redis is sealed with."""
+        return {live.generation for live in self.live.values() if live.pushed and live.target == target}
 
     def planned(self, live: Live) -> PlannedStep:
         return self._engine.runs[live.run_id].plan.steps[live.position]

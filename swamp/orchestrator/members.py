@@ -48,7 +48,6 @@ class Member:
     expires_at: datetime  #: when its token's time is over
     epoch: int = 0  #: of the last message applied
     number: int = 0  #: its number
-    down_number: int = 0  #: of the last message sent down
     platform: str = ""
     slots: int = 0
     last_seen_at: str | None = None
@@ -84,6 +83,8 @@ class Live:
     started_at: str = ""
     front: bool = False  #: goes before everything that waits
     pushed: bool = False  #: counted in its lane's `pushed`
+    generation: int = 0  #: of the key of its target that it was last sealed with
+    refusals: int = 0  #: how often a machine that had not seen it would not take what lay in Redis under its id
     recalled: bool = False  #: may lie, or have lain, in Redis more than once: a claim of it proves nothing
 
 

@@ -15,6 +15,7 @@ from swamp.clock import from_iso
 from swamp.data.record import Blob, Output
 from swamp.models.invocation import Invocation, Outcome
 from swamp.wire.codec import Malformed, pack, unpack
+from swamp.wire.envelope import KEY_SIZE
 
 PROTOCOL = 1
 
@@ -29,6 +30,11 @@ def result_place(dispatch: str) -> bytes:
 
 def dispatch_place(dispatch: str) -> bytes:
     return b"dispatch " + dispatch.encode()
+
+
+#: Before a sealed dispatch stands the generation of the target's key that opens it, big-endian.
+GENERATION_BYTES = 4
+MOST_GENERATIONS = (1 << 8 * GENERATION_BYTES) - 1
 
 
 T = TypeVar("T")
@@ -95,20 +101,29 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The claim was gone (taken back) when the step should have begun. Nothing was started."""
+    """The claim was gone (taken back) when the step should have begun. Nothing was started.
+
+    It is sealed when that is known, never beforehand: whoever listens in on the server must not come by one that
+    might still become untrue.
+    """
 
     dispatch: str
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The machine will not run this dispatch. `reason`:
+    """The machine will not run this dispatch, and gives its claim up. `reason`:
 
     `seen`       it has seen the id before, and cannot tell that it did not start it
     `unstarted`  it has seen the id before, and knows that it did not start it
     `gone`       the job's hash is not there
+
+    and of a dispatch that it has not seen before:
+
     `unreadable` the seal does not open, or what is in it is no dispatch
-    `foreign`    it is sealed for another target or under another id
+    `unsigned`   the orchestrator that it joined has not signed it, or not as it is now
+    `foreign`    it is meant for another target or for another id
+    `expired`    its time is over, or it is from before Redis was last filled
     """
 
     dispatch: str
@@ -148,8 +163,9 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Not part of the numbered sequence: a lost one is worth nothing."""
+    """Has numbers of its own (1, 2, 3 … within the epoch): a lost one costs nothing, a repeated one proves nothing."""
 
+    boot: str  #: the start of the orchestrator that it is meant for
     running: int
     slots: int
     holding: tuple[str, ...]  #: claims that it knows of and has not begun
@@ -161,7 +177,7 @@ UpBody = Wants | Started | Dropped | Declined | OutputLines | Finished | Invento
 @dataclass(frozen=True, slots=True)
 class Up:
     epoch: int  #: the boot of the worker that says it
-    number: int  #: 1, 2, 3 … within the epoch, no gaps; 0 for a heartbeat
+    number: int  #: 1, 2, 3 … within the epoch, no gaps; heartbeats count by themselves
     body: UpBody
 
 
@@ -191,6 +207,7 @@ def pack_up(epoch: int, number: int, body: UpBody) -> bytes:
         case Heartbeat():
             message |= {
                 "kind": "heartbeat",
+                "boot": body.boot,
                 "running": body.running,
                 "slots": body.slots,
                 "holding": body.holding,
@@ -226,7 +243,12 @@ def unpack_up(data: bytes) -> Up:
             _texts(message, "dropped"),
         )
     elif kind == "heartbeat":
-        body = Heartbeat(_take(message, "running", int), _take(message, "slots", int), _texts(message, "holding"))
+        body = Heartbeat(
+            _take(message, "boot", str),
+            _take(message, "running", int),
+            _take(message, "slots", int),
+            _texts(message, "holding"),
+        )
     else:
         raise Malformed(f"a worker says something of kind {kind!r}")
     return Up(_take(message, "epoch", int), _take(message, "number", int), body)
@@ -309,6 +331,7 @@ class Dispatch:
     target: str
     attempt: int
     incarnation: int
+    expires_at: str  #: by the orchestrator's clock; not begun any more from this moment on
     run_id: str
     workflow: str
     job: str
@@ -325,6 +348,7 @@ def pack_dispatch(dispatch: Dispatch) -> bytes:
             "target": dispatch.target,
             "attempt": dispatch.attempt,
             "incarnation": dispatch.incarnation,
+            "expiresAt": dispatch.expires_at,
             "run": dispatch.run_id,
             "workflow": dispatch.workflow,
             "job": dispatch.job,
@@ -349,6 +373,7 @@ def unpack_dispatch(data: bytes) -> Dispatch:
         target=_take(message, "target", str),
         attempt=_take(message, "attempt", int),
         incarnation=_take(message, "incarnation", int),
+        expires_at=_moment(message, "expiresAt"),
         run_id=_take(message, "run", str),
         workflow=_take(message, "workflow", str),
         job=_take(message, "job", str),
@@ -465,12 +490,15 @@ class Welcome:
     worker: str
     target: str
     boot: str
+    clock: str  #: the orchestrator's time; what expires does so by it
     incarnation: int
     applied: int  #: of this epoch's messages, those up to this number are on disk
+    said: int  #: number of the last message down before this; what is not greater is a repetition
     redis_url: str
     redis_user: str
     redis_password: str
-    target_key: bytes
+    signing_key: bytes  #: Ed25519; what it did not sign is not begun
+    target_keys: Mapping[int, bytes]  #: by generation; the greatest is the one in use
     heartbeat_seconds: float
 
 
@@ -540,12 +568,15 @@ def pack_session(message: SessionMessage) -> bytes:
                     "worker": message.worker,
                     "target": message.target,
                     "boot": message.boot,
+                    "clock": message.clock,
                     "incarnation": message.incarnation,
                     "applied": message.applied,
+                    "said": message.said,
                     "redisUrl": message.redis_url,
                     "redisUser": message.redis_user,
                     "redisPassword": message.redis_password,
-                    "targetKey": message.target_key,
+                    "signingKey": message.signing_key,
+                    "targetKeys": {str(generation): key for generation, key in message.target_keys.items()},
                     "heartbeatSeconds": message.heartbeat_seconds,
                 }
             )
@@ -582,12 +613,15 @@ def unpack_session(data: bytes) -> SessionMessage:
             worker=_take(message, "worker", str),
             target=_take(message, "target", str),
             boot=_take(message, "boot", str),
+            clock=_moment(message, "clock"),
             incarnation=_take(message, "incarnation", int),
             applied=_take(message, "applied", int),
+            said=_take(message, "said", int),
             redis_url=_take(message, "redisUrl", str),
             redis_user=_take(message, "redisUser", str),
             redis_password=_take(message, "redisPassword", str),
-            target_key=_take(message, "targetKey", bytes),
+            signing_key=_key(message, "signingKey"),
+            target_keys=_target_keys(message),
             heartbeat_seconds=_take(message, "heartbeatSeconds", float),
         )
     if kind == "refusal":
@@ -601,6 +635,21 @@ def unpack_session(data: bytes) -> SessionMessage:
     if kind == "stored":
         return BlobStored(_checksum(message), _text_or_null(message, "error"))
     raise Malformed(f"a session message of kind {kind!r}")
+
+
+def _key(message: Mapping[str, object], name: str) -> bytes:
+    key = _take(message, name, bytes)
+    if len(key) != KEY_SIZE:
+        raise Malformed(f"a message holds no key under '{name}'")
+    return key
+
+
+def _target_keys(message: Mapping[str, object]) -> dict[int, bytes]:
+    keys = _take(message, "targetKeys", dict)
+    generations = [name for name in keys if re.fullmatch(r"[1-9][0-9]{0,9}", name, re.ASCII)]
+    if not keys or len(generations) != len(keys):
+        raise Malformed("a welcome holds no keys of its target")
+    return {int(generation): _key(keys, generation) for generation in generations}
 
 
 # ---------------------------------------------------------------------- the frames before the handshake is done

@@ -66,7 +66,7 @@ def test_a_worker_can_do_its_work(full: redis.Redis, worker: redis.Redis) -> Non
         MACHINE,
         "build-node",
         Exchange(
-            begin=[("build-node--7", b"started", b"dropped")],
+            begin=[("build-node--7", b"started")],
             finish=[("build-node--6", b"result", b"finished")],
             say=[b"heartbeat"],
             fetch=["build-node--7"],

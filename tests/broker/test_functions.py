@@ -153,7 +153,7 @@ def test_an_exchange_says_first_then_finishes_then_begins(queue: redis.Redis, wo
     ask(worker(A), claim=1)
     done = ask(
         worker(A),
-        begin=[(f"{TARGET}--1", b"started 1", b"dropped 1")],
+        begin=[(f"{TARGET}--1", b"started 1")],
         finish=[(f"{TARGET}--0", b"result 0", b"finished 0")],
         say=[b"one", b"two"],
     )
@@ -171,10 +171,21 @@ def test_a_claim_that_was_taken_back_cannot_begin(queue: redis.Redis, worker: Co
     push(queue, TARGET, jobs(1, 2), NOW)
     ask(worker(A), claim=2)
     assert take_back(queue, A, ids(1, 99)) == ids(1)
-    begin = [(name, b"started " + name.encode(), b"dropped " + name.encode()) for name in ids(1, 2)]
-    assert ask(worker(A), begin=begin).begin == [0, 1]
-    assert [m.sealed for m in heard(queue)] == [b"dropped node--1", b"started node--2"]
-    assert take_back(queue, A) == []
+    assert ask(worker(A), begin=[("node--1", b"started")]).begin == [0]
+    assert heard(queue) == []
+    assert take_back(queue, A) == ids(2)
+
+
+def test_behind_a_claim_that_cannot_begin_nothing_is_tried(queue: redis.Redis, worker: Connect) -> None:
+    """What is to be said of that one, only its worker can seal; what comes behind must not be said before it."""
+    push(queue, TARGET, jobs(1, 2, 3), NOW)
+    ask(worker(A), claim=3)
+    take_back(queue, A, ids(2))
+    begin = [(name, b"started " + name.encode()) for name in ids(1, 2, 3)]
+    assert ask(worker(A), begin=begin).begin == [1, 0]
+    assert ask(worker(A), say=[b"dropped node--2"], begin=begin[2:]).begin == [1]
+    assert [m.sealed for m in heard(queue)] == [b"started node--1", b"dropped node--2", b"started node--3"]
+    assert claimed(queue) == []
 
 
 def test_all_claims_are_taken_back_in_the_order_in_which_they_were_made(queue: redis.Redis, worker: Connect) -> None:
@@ -196,7 +207,7 @@ def test_of_begin_and_take_back_only_one_wins(server: EmbeddedRedis, queue: redi
     def beginning(client: redis.Redis) -> None:
         gate.wait()
         for name in ids(*range(size)):
-            if ask(client, begin=[(name, b"started", b"dropped")]).begin == [1]:
+            if ask(client, begin=[(name, b"started")]).begin == [1]:
                 begun.append(name)
 
     def taking(client: redis.Redis) -> None:
@@ -232,7 +243,7 @@ def test_the_bell_rings_once_for_an_exchange_that_asks_for_it(
         bell.subscribe(keyspace.BELL)
         assert bell.get_message(timeout=5) is not None  # subscribed
         ask(worker(A), claim=1, say=[b"heartbeat"], ring=False)
-        ask(worker(A), say=[b"one", b"two"], begin=[(f"{TARGET}--1", b"started", b"dropped")])
+        ask(worker(A), say=[b"one", b"two"], begin=[(f"{TARGET}--1", b"started")])
         rung = bell.get_message(timeout=5)
         assert rung is not None
         assert (rung["type"], rung["data"]) == ("message", b"")
@@ -339,9 +350,7 @@ def test_a_spoiled_key_is_an_error_for_its_items_alone(queue: redis.Redis, worke
     push(queue, TARGET, jobs(1, 2), NOW)
     ask(worker(A), claim=1)
     queue.set(keyspace.results(A), "spoiled")
-    done = ask(
-        worker(A), say=[b"one"], finish=[("node--0", b"r", b"f")], begin=[("node--1", b"started", b"-")], claim=1
-    )
+    done = ask(worker(A), say=[b"one"], finish=[("node--0", b"r", b"f")], begin=[("node--1", b"started")], claim=1)
     assert (done.say, done.begin, [name for name, _ in done.work]) == ([1], [1], ids(2))
     assert isinstance(done.finish[0], bytes)
     assert [m.sealed for m in heard(queue)] == [b"one", b"started"], "no finish without its result"
@@ -351,7 +360,7 @@ def test_a_spoiled_stream_begins_nothing_and_says_why(queue: redis.Redis, worker
     push(queue, TARGET, jobs(1, 2), NOW)
     ask(worker(A), claim=1)
     queue.set(keyspace.up(A), "spoiled")
-    done = ask(worker(A), say=[b"one"], finish=[("node--0", b"r", b"f")], begin=[("node--1", b"s", b"d")], claim=1)
+    done = ask(worker(A), say=[b"one"], finish=[("node--0", b"r", b"f")], begin=[("node--1", b"s")], claim=1)
     assert all(isinstance(status, bytes) for status in (*done.say, *done.finish, *done.begin))
     assert [name for name, _ in done.work] == ids(2)
 
@@ -438,9 +447,9 @@ def test_a_claim_survives_that_memory_ran_short_before_it_could_begin(queue: red
     client = worker(A)
     ask(client, claim=1)
     with no_memory_left(queue), pytest.raises(redis.RedisError):
-        ask(client, begin=[("node--1", b"started", b"dropped")])
+        ask(client, begin=[("node--1", b"started")])
     assert claimed(queue) == ids(1)
-    assert ask(client, begin=[("node--1", b"started", b"dropped")]).begin == [1]
+    assert ask(client, begin=[("node--1", b"started")]).begin == [1]
 
 
 # ---------------------------------------------------------------------- what is kept for tools

@@ -23,7 +23,7 @@ NAMES = {
     *("swamp_step_duration_seconds", "swamp_steps", "swamp_runs", "swamp_worker_up", "swamp_worker_slots"),
     *("swamp_worker_heartbeat_age_seconds", "swamp_leases_expired", "swamp_results_duplicate"),
     *("swamp_result_flush_lag_seconds", "swamp_redis_up", "swamp_redis_memory_ratio", "swamp_redis_reconnects"),
-    *("swamp_enrollments", "swamp_messages_refused"),
+    *("swamp_enrollments", "swamp_messages_refused", "swamp_dispatches_refused"),
 }
 
 

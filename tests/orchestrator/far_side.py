@@ -32,6 +32,7 @@ from swamp.wire.messages import (
     result_place,
 )
 
+BOOT = "5f0c"  #: of the one orchestrator
 NOON = "2026-06-15T12:00:00.000Z"
 
 
@@ -128,6 +129,7 @@ class Worker:
         """The process was killed; a new one has started and not joined yet."""
         self.epoch += 1
         self.number = 0
+        self.beat = 0
         self.unacknowledged: list[Said] = []
         self.running: set[str] = set()
         self.opened: list[str] = []
@@ -164,7 +166,8 @@ class Worker:
 
     def heartbeat(self) -> None:
         holding = (*self.opened, *self.asking)
-        self._redis.add(self.machine, self._seal(0, Heartbeat(len(self.running), 4, holding)))
+        self.beat += 1
+        self._redis.add(self.machine, self._seal(self.beat, Heartbeat(BOOT, len(self.running), 4, holding)))
 
     # ------------------------------------------------------------------ working
 
@@ -194,16 +197,16 @@ class Worker:
         """Begin what was claimed first. Without the server's answer it is not started, and the link is dropped."""
         dispatch = self.opened.pop(0)
         started = self._keep(Started(dispatch, NOON))
-        dropped = self._seal(started.number, Dropped(dispatch))
         ours = self._redis.remove_claim(self.machine, dispatch)
-        self._redis.add(self.machine, started.sealed if ours else dropped)
-        # The other of the two was never said; only who listens in on the server itself could say it.
-        self.said.pop(dropped if ours else started.sealed, None)
+        if ours:
+            self._redis.add(self.machine, started.sealed)
         if ours and answered:
             self.running.add(dispatch)
             self.started.append(dispatch)
             return
-        self._keep(Dropped(dispatch), number=started.number)
+        dropped = self._keep(Dropped(dispatch), number=started.number)
+        if answered:
+            self._send(dropped)
         self.never_started.add(dispatch)
         if not answered:
             self.confirmed_at = None

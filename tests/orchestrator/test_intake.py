@@ -27,7 +27,7 @@ from swamp.data.versions import list_versions, read_content
 from swamp.models.invocation import Outcome
 from swamp.orchestrator.intake import Intake, Taken, log
 from swamp.orchestrator.leases import Lease
-from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.ledger import MOST_ATTEMPTS, Ledger
 from swamp.orchestrator.members import Member
 from swamp.orchestrator.secrets import StepSecrets
 from swamp.pace import Pace
@@ -38,6 +38,7 @@ from swamp.wire.messages import (
     UP,
     Acknowledge,
     Cancel,
+    Declined,
     Finished,
     Heartbeat,
     Inventory,
@@ -49,7 +50,7 @@ from swamp.wire.messages import (
     result_place,
 )
 from swamp.workflows.engine import Engine
-from tests.orchestrator.far_side import NOON, Redis, Worker
+from tests.orchestrator.far_side import BOOT, NOON, Redis, Worker
 from tests.workflows.plans import plan
 
 TARGET = "build-node"
@@ -79,7 +80,7 @@ class Orchestrator:
         self.blobs: set[str] = set()
         self.intake = Intake(
             self.engine, self.ledger, lambda: NOON, lambda: 0.0, lambda checksum: checksum in self.blobs, Pace(log),
-            StepSecrets(no_secrets, self.store.blobs),
+            StepSecrets(no_secrets, self.store.blobs), BOOT,
         )  # fmt: skip
         self.draining = False
         with self.store.write() as tx:
@@ -743,12 +744,71 @@ def test_a_heartbeat_of_an_earlier_start_is_no_sign_of_life(bench: Bench) -> Non
     bench.worker.restart()
     bench.join()
     bench.member.last_seen_at = "before"
-    bench.say(Heartbeat(0, 4, ()), epoch=1)
+    bench.say(Heartbeat(BOOT, 0, 4, ()), epoch=1)
     bench.orchestrator.take(bench.worker)
     assert bench.member.last_seen_at == "before"
     bench.worker.heartbeat()
     bench.orchestrator.take(bench.worker)
     assert bench.member.last_seen_at == NOON
+
+
+def test_a_heartbeat_that_is_said_again_is_no_sign_of_life(bench: Bench) -> None:
+    """Or whoever writes Redis could keep a dead machine alive."""
+    bench.worker.heartbeat()
+    bench.worker.heartbeat()
+    first, second = bench.redis.up["machine-a"]
+    bench.redis.up["machine-a"] = [second]
+    bench.orchestrator.take(bench.worker)
+    bench.member.last_seen_at = "before"
+    bench.redis.up["machine-a"] = [first, second]
+    bench.orchestrator.take(bench.worker)
+    assert bench.member.last_seen_at == "before"
+
+
+def test_a_heartbeat_for_an_earlier_start_of_the_orchestrator_is_no_sign_of_life(bench: Bench) -> None:
+    """Which numbers it had heard by then it does not know any more."""
+    bench.member.last_seen_at = "before"
+    bench.say(Heartbeat("earlier", 0, 4, ()))
+    bench.orchestrator.take(bench.worker)
+    assert bench.member.last_seen_at == "before"
+
+
+@pytest.mark.parametrize("reason", ["unreadable", "unsigned", "foreign", "expired"])
+def test_what_a_machine_refuses_without_having_had_it_is_put_there_again(bench: Bench, reason: str) -> None:
+    """Whoever writes Redis has spoilt it, or it lay there for too long: nothing is lost by that."""
+    bench.orchestrator.push()
+    (dispatch,) = bench.redis.queue
+    bench.redis.queue.clear()
+    bench.say(Declined(dispatch, reason))
+    bench.orchestrator.take(bench.worker)
+    assert bench.orchestrator.ledger.tally.dispatches_refused == {reason: 1}
+    bench.orchestrator.push()
+    assert list(bench.redis.queue) == [dispatch]
+
+
+def test_a_step_whose_dispatch_is_spoilt_again_and_again_fails_in_the_end(bench: Bench) -> None:
+    for _ in range(MOST_ATTEMPTS):
+        assert bench.statuses() == ["queued"]
+        bench.orchestrator.push()
+        bench.say(Declined(bench.redis.queue.popleft(), "unsigned"))
+        bench.orchestrator.take(bench.worker)
+    assert bench.statuses() == ["failed"]
+    assert "refuses the dispatch (unsigned)" in str(bench.orchestrator.steps()[0].error)
+
+
+def test_a_claim_that_vanished_between_others_is_dropped_and_the_others_begin(tmp_path: Path) -> None:
+    """`dropped` is sealed when it is true: until then the number is a gap, and nothing behind it is said."""
+    bench = Bench(tmp_path, steps=2)
+    bench.orchestrator.push()
+    bench.worker.claim()
+    bench.worker.claim()
+    del bench.redis.claimed["machine-a"][0]
+    bench.worker.begin()
+    bench.worker.begin()
+    bench.orchestrator.take(bench.worker)
+    assert not bench.member.rejoin_asked
+    assert sorted(bench.statuses()) == ["queued", "running"]
+    bench.orchestrator.store.close()
 
 
 def test_a_machine_that_leaves_gives_its_claims_to_others(bench: Bench) -> None:

@@ -30,6 +30,7 @@ from swamp.wire.messages import (
     Started,
     Up,
     UpBody,
+    Welcome,
 )
 
 numbers = st.integers(0, (1 << 63) - 1)
@@ -64,7 +65,8 @@ outcomes = st.builds(
     duration_ms=numbers,
 )
 invocations = st.builds(Invocation, arguments=st.dictionaries(texts, json_values, max_size=3))
-dispatches = st.builds(Dispatch, invocation=invocations)
+dispatches = st.builds(Dispatch, invocation=invocations, expires_at=moments)
+keys = st.binary(min_size=32, max_size=32)
 
 
 def some_of(union: UnionType) -> st.SearchStrategy:
@@ -73,6 +75,11 @@ def some_of(union: UnionType) -> st.SearchStrategy:
         Started: {"at": moments},
         OutputLines: {"stream": st.sampled_from(["stdout", "stderr"])},
         Hello: {"clock": moments},
+        Welcome: {
+            "clock": moments,
+            "signing_key": keys,
+            "target_keys": st.dictionaries(st.integers(1, messages.MOST_GENERATIONS), keys, min_size=1, max_size=3),
+        },
         BlobPart: {"checksum": checksums},
         BlobStored: {"checksum": checksums, "error": st.none() | texts},
     }
@@ -208,7 +215,8 @@ HUGE = 1 << 63
 @pytest.mark.parametrize("number", [-1, HUGE, (1 << 64) - 1, True, 1.0, "1", None])
 @pytest.mark.parametrize("key", ["epoch", "number", "slots"])
 def test_a_number_that_has_no_room_in_the_database_is_no_number(key: str, number: object) -> None:
-    message = {"kind": "heartbeat", "epoch": 1, "number": 0, "running": 0, "slots": 1, "holding": [], key: number}
+    message = {"kind": "heartbeat", "epoch": 1, "number": 1, "boot": "b", "running": 0, "slots": 1, "holding": []}
+    message[key] = number
     with pytest.raises(Malformed, match=key):
         messages.unpack_up(pack(message))
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -16,8 +17,8 @@ from swamp.broker import acl, functions, keyspace
 from swamp.data import blobs, schema, store
 from swamp.data.record import Blob, Output
 from swamp.models.invocation import Invocation, Outcome
-from swamp.orchestrator import app, core, leases, ledger
-from swamp.wire import codec, messages, noise
+from swamp.orchestrator import app, core, intake, leases, ledger, packing
+from swamp.wire import codec, messages, noise, signing
 from swamp.wire.messages import (
     Acknowledge,
     BlobPart,
@@ -41,7 +42,7 @@ from swamp.wire.messages import (
     Welcome,
 )
 from swamp.workflows import workflow
-from workers import session, slots, worker
+from workers import opener, session, slots, worker
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -49,6 +50,7 @@ LUA = (ROOT / "swamp" / "broker" / "functions.lua").read_text(encoding="utf-8")
 
 MACHINE, TARGET, DISPATCH, EPOCH = "eedd883da0a9451593dc", "build-node", "build-node--7f3e-0-1", 1781523298961
 CHECKSUM = "ab" * 32
+CLOCK = "2026-06-15T11:34:58.961Z"
 BEGUN, ENDED = "2026-06-15T11:35:02.104Z", "2026-06-15T11:35:02.106Z"
 CALL = Invocation("m1", "greeter", "command/shell", "execute", {"run": "echo hi"})
 OUTPUTS = (
@@ -64,7 +66,7 @@ UP: list[messages.UpBody] = [
     OutputLines(DISPATCH, "stdout", "hi"),
     Finished(DISPATCH),
     Inventory(False, (), (), (DISPATCH,)),
-    Heartbeat(0, 1, (DISPATCH,)),
+    Heartbeat("5f0c", 0, 1, (DISPATCH,)),
 ]
 DOWN: list[messages.DownBody] = [
     Acknowledge(EPOCH, 1),
@@ -72,8 +74,10 @@ DOWN: list[messages.DownBody] = [
     Cancel(DISPATCH, "the run was canceled", 10.0),
 ]
 SESSION: list[messages.SessionMessage] = [
-    Hello(1, "0.1.0", EPOCH, "linux/x86_64", 1, "2026-06-15T11:34:58.961Z", "box", 4242, "3.11.9"),
-    Welcome(TARGET, TARGET, "5f0c", 3, 0, "redis://127.0.0.1:6379/0", "u", "p", bytes(32), 4.0),
+    Hello(1, "0.1.0", EPOCH, "linux/x86_64", 1, CLOCK, "box", 4242, "3.11.9"),
+    Welcome(
+        TARGET, TARGET, "5f0c", CLOCK, 3, 0, 7, "redis://127.0.0.1:6379/0", "u", "p", bytes(32), {1: bytes(32)}, 4.0
+    ),
     Refusal("revoked", "no"),
     Rejoin(),
     Farewell(),
@@ -89,14 +93,12 @@ def examples() -> dict[str, bytes]:
         "reply": messages.pack_reply(bytes(96)),
         "clear refusal": messages.pack_clear_refusal(Refusal("unknown_token", "no")),
         "dispatch": messages.pack_dispatch(
-            Dispatch(DISPATCH, TARGET, 1, 3, "7f3e", "hello", "main", "greet", False, CALL),
+            Dispatch(DISPATCH, TARGET, 1, 3, "2026-06-16T11:34:58.961Z", "7f3e", "hello", "main", "greet", False, CALL),
         ),
         "result": messages.pack_result(Outcome("succeeded", None, OUTPUTS, BEGUN, ENDED, 2)),
     }
     several = [messages.pack_session(message) for message in SESSION]
-    several += [
-        messages.pack_up(EPOCH, 0 if isinstance(body, Heartbeat) else number, body) for number, body in enumerate(UP, 1)
-    ]
+    several += [messages.pack_up(EPOCH, number, body) for number, body in enumerate(UP, 1)]
     several += [messages.pack_down("5f0c", number, body) for number, body in enumerate(DOWN, 1)]
     for data in several:
         packed[str(opened(data)["kind"])] = data
@@ -201,9 +203,9 @@ def test_every_key_that_messages_are_made_of_is_somewhere_in_the_document():
 
 
 def test_the_reasons_to_decline_and_the_codes_of_refusals_are_listed():
-    source = Path(inspect.getfile(worker)).read_text(encoding="utf-8")
-    given = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"Declined\(.*", source))))
-    assert set(first_column(tables(section("Messages up"))[2])) == given
+    source = inspect.getsource(worker) + inspect.getsource(opener)
+    given = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"Declined\(.*|Declines\(\"\w+\"", source))))
+    assert set(first_column(tables(section("Messages up"))[2])) == given == intake.REASONS
     codes = set(re.findall(r"`(\w+)`", (Refusal.__doc__ or "").partition("`code`")[2]))
     assert codes <= set(first_column(paragraph("refusal")))
 
@@ -292,6 +294,8 @@ def numbers() -> Iterator[str]:
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
     yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
     yield from (f"at most {ledger.MOST_ATTEMPTS} dispatches", f"again every {core.CANCEL_AGAIN:.0f} seconds")
+    yield from (f"up to {opener.GENERATIONS_AHEAD} greater", f"at most {signing.MOST_STEPS}\n")
+    yield f"Ours last {'a day' if timedelta(days=1) == packing.LIFETIME else packing.LIFETIME}"
     yield f"({workflow.LOST_TIMEOUT} seconds if it says nothing)"
     yield from (f"0x{store.APPLICATION_ID:08X}", f"`user_version` {schema.VERSION}", f"the number {messages.PROTOCOL}.")
 

@@ -13,6 +13,7 @@ def dispatch(number: int, model_type: str = "command/shell", method: str = "exec
         target="node",
         attempt=1,
         incarnation=1,
+        expires_at="2026-06-15T12:00:00.000Z",
         run_id="run",
         workflow="w",
         job="j",

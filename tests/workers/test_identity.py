@@ -10,12 +10,12 @@ import pytest
 
 from swamp.errors import Busy, Invalid, NotAllowed
 from swamp.wire.envelope import machine_id_of
-from workers.identity import Identity
+from workers.identity import Identity, Orchestrator
 
 HOLDER = """
 import sys
 from pathlib import Path
-from workers.identity import Identity
+from workers.identity import Identity, Orchestrator
 identity = Identity.load_or_create(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
 print(identity.machine_id, identity.next_epoch(), identity.directory, flush=True)
 sys.stdin.read()
@@ -101,14 +101,16 @@ def test_epochs_grow_even_when_the_clock_goes_back(tmp_path: Path) -> None:
 def test_an_orchestrator_is_pinned_once(tmp_path: Path) -> None:
     identity = Identity.load_or_create(tmp_path)
     assert identity.pinned is None
-    identity.pin(bytes(range(32)))
-    identity.pin(bytes(range(32)))
-    with pytest.raises(NotAllowed, match="not the orchestrator") as refused:
-        identity.pin(bytes(32))
-    assert "orchestrator.pub" in (refused.value.hint or "")
+    ours = Orchestrator(bytes(range(32)), bytes(32))
+    identity.pin(ours)
+    identity.pin(ours)
+    for other in (Orchestrator(bytes(32), bytes(32)), Orchestrator(bytes(range(32)), bytes(range(32)))):
+        with pytest.raises(NotAllowed, match="not the orchestrator") as refused:
+            identity.pin(other)
+        assert "orchestrator.pub" in (refused.value.hint or "")
     identity.close()
     again = Identity.load_or_create(tmp_path)
-    assert again.pinned == bytes(range(32))
+    assert again.pinned == ours
     again.close()
 
 
