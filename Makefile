@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
@@ -36,6 +37,9 @@ faults: $(VENV)/.installed-dev ## let networks, Redis servers and disks fail for
 
 bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS="--only a,c --repeat 3" measures less
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+chaos: $(VENV)/.installed-dev ## kill everything at every point, for long, and judge each promise; CHAOS_ARGS="--seed 7 --minutes 30"
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sysconfig
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,12 +89,19 @@ def type_line(line: str, cwd: Path, timeout: float = 30.0) -> str:
 class RunningSwamp:
     """A `swamp` command that keeps running, as the leader of its own process group; all it prints is kept as lines."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str | Path] = (SWAMP,),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.arguments = tuple(str(argument) for argument in arguments)
         self.lines: list[str] = []
         self._next_line = 0
         self._process = subprocess.Popen(
-            [SWAMP, *self.arguments],
+            [*program, *self.arguments],
             cwd=cwd,
             env=environment(env),
             stdin=subprocess.DEVNULL,
@@ -104,6 +111,7 @@ class RunningSwamp:
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -118,6 +126,11 @@ class RunningSwamp:
     @property
     def running(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, minus the signal's number if a signal ended it; None while it runs."""
+        return self._process.poll()
 
     @property
     def output(self) -> str:

@@ -1,0 +1,91 @@
+"""`make chaos`: every experiment, long, from one seed. Prints the seed, what was hit, and a verdict per promise."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tests.chaos.experiments import Report, bounds, frozen, losses, restarts, rolling, storm
+from tests.chaos.points import POINTS
+from tests.processes import environment
+
+PROMISES = {
+    "points": "at every point something was killed",
+    "G1": "a run that was accepted ends",
+    "G2": "no step runs for ever; losses are noticed within 15 s, retried within 20 s (p99)",
+    "G3": "at most once, or at least once",
+    "G4": "one result for each step",
+    "G5": "a worker that was away changes nothing",
+    "G6": "no process exits, no step fails, for another reason than a kill (server killed, emptied)",
+    "G7": "the orchestrator may be restarted while steps run",
+    "G8": "stopping is clean",
+    "G11": "memory and keys are bounded",
+    "G12": "first come, first served",
+}
+
+
+def order(seed: int) -> Report:
+    """G12: the property test, with stories of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/orchestrator/test_order.py"],
+        env=environment({"CHAOS_SEED": str(seed)}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    report = Report()
+    report.judge("G12", [] if done.returncode == 0 else [done.stdout[-3000:]])
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=None, help="what all chance comes from (default: a new one)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the storm lasts (default: 10)")
+    parser.add_argument("--rounds", type=int, default=18, help="how many losses are timed (default: 18)")
+    parser.add_argument("--steps", type=int, default=100_000, help="how many steps memory is watched over")
+    parser.add_argument(
+        "--only", default="", help="some experiments: storm,losses,frozen,restarts,rolling,bounds,order"
+    )
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    names = [point.name for point in POINTS]
+    experiments: dict[str, Callable[[], Report]] = {
+        "storm": lambda: storm(seed, names, options.minutes * 60, calm=6.0, until_hit=False, width=24),
+        "losses": lambda: losses(seed, options.rounds),
+        "frozen": lambda: frozen(seed),
+        "restarts": lambda: restarts(seed, 20),
+        "rolling": lambda: rolling(seed, 4),
+        "bounds": lambda: bounds(options.steps),
+        "order": lambda: order(seed),
+    }
+    chosen = options.only.split(",") if options.only else list(experiments)
+    if unknown := [name for name in chosen if name not in experiments]:
+        parser.error(f"there is no experiment '{unknown[0]}'; there are {', '.join(experiments)}")
+    print(f"seed {seed}   (again: make chaos CHAOS_ARGS='--seed {seed}')", flush=True)
+    verdicts: dict[str, list[str]] = {}
+    for name in chosen:
+        begin = time.monotonic()
+        print(f"\n{name} …", flush=True)
+        try:
+            report = experiments[name]()
+        except AssertionError as failed:  # what it waited for never came
+            report = Report({name: [str(failed)]})
+        for figure in report.figures:
+            print(f"  {figure}")
+        print(f"  {time.monotonic() - begin:.0f} s", flush=True)
+        for promise, problems in report.verdicts.items():
+            verdicts.setdefault(promise, []).extend(f"{name}: {problem}" for problem in problems)
+    print()
+    for promise, meaning in {**PROMISES, **dict.fromkeys(chosen, "an experiment that did not come to its end")}.items():
+        if promise in verdicts:
+            problems = verdicts[promise]
+            print(f"{'BROKEN' if problems else 'kept':6}  {promise:8}  {meaning}")
+            for problem in problems[:10]:
+                print(f"          {problem}")
+    return 1 if any(verdicts.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

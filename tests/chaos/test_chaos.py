@@ -1,0 +1,44 @@
+"""The short form of `make chaos`, with fixed seeds: one real fault at least for each promise that it judges."""
+
+from __future__ import annotations
+
+from tests.chaos.experiments import Report, frozen, restarts, rolling, storm
+from tests.chaos.points import POINTS
+
+#: One on either side of each commit and each hand-over.
+SHORT = (
+    "1 dispatches committed, not pushed",
+    "2 pushed, the rest not",
+    "4 grant committed, not sent",
+    "7 stored, not committed",
+    "8 committed, not freed",
+    "9 freed, not acknowledged",
+    "3 noted as seen, not begun",
+    "4 begun on the server, answer not read",
+    "4 begun, no process yet",
+    "4 ended, result in memory only",
+    "5 result in the outbox, not sent",
+    "6 result sent, answer not read",
+)
+
+
+def check(report: Report) -> None:
+    wrong = {promise: problems for promise, problems in report.verdicts.items() if problems}
+    assert not wrong, "\n".join([*map(str, wrong.items()), *report.figures])
+
+
+def test_whatever_is_killed_at_whichever_point_every_run_ends_and_nothing_starts_twice_or_gets_lost():
+    assert set(SHORT) <= {point.name for point in POINTS}
+    check(storm(20, list(SHORT), 300, calm=0, until_hit=True, width=6))
+
+
+def test_workers_that_stood_still_longer_than_their_lease_change_nothing():
+    check(frozen())
+
+
+def test_an_orchestrator_restarted_again_and_again_under_load_costs_no_step():
+    check(restarts(21, 4))
+
+
+def test_workers_restarted_one_after_the_other_under_load_cost_no_step():
+    check(rolling(22, 1))

@@ -1,0 +1,95 @@
+"""The verdicts of the chaos run see what they are there to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import evidence
+from tests.chaos.armed import wrap
+from tests.chaos.evidence import Dispatched, Hit, Journal, Noted, Notes, Step
+from tests.chaos.experiments import percentile, slope_of
+
+FIRST, SECOND = "node--run-1-0-1", "node--run-1-0-2"
+STEP = Step(("run-1", 0), "job/step", False, "succeeded", FIRST, None, 1, ("machine-a",))
+GOOD = Journal({"run-1": "succeeded"}, [STEP], [Dispatched(FIRST, "finished", "machine-a", False)])
+NOTED = [Noted("start", FIRST, "machine-a", 1, 1.0), Noted("ran", FIRST, "machine-a", 1, 1.1)]
+
+
+def test_nothing_is_wrong_where_nothing_went_wrong():
+    assert not evidence.every_run_ended(["run-1"], GOOD)
+    assert not evidence.nothing_runs_for_ever(GOOD)
+    assert not evidence.started_as_often_as_allowed(NOTED, GOOD)
+    assert not evidence.one_result_each(GOOD)
+    assert not evidence.late_workers_changed_nothing(NOTED, GOOD)
+    assert not evidence.no_surprises(GOOD)
+
+
+def with_step(**changes: object) -> Journal:
+    return replace(GOOD, steps=[replace(STEP, **changes)])  # type: ignore[arg-type]
+
+
+def test_a_run_that_vanished_or_goes_on_is_seen():
+    assert evidence.every_run_ended(["run-2"], GOOD)
+    assert evidence.every_run_ended([], replace(GOOD, runs={"run-1": "running"}))
+
+
+def test_a_step_or_dispatch_that_never_ends_is_seen():
+    assert evidence.nothing_runs_for_ever(with_step(status="queued"))
+    assert evidence.nothing_runs_for_ever(replace(GOOD, dispatches=[Dispatched(FIRST, "granted", None, False)]))
+
+
+def test_a_second_start_is_seen_also_under_another_dispatch():
+    again = [*NOTED, Noted("start", SECOND, "machine-b", 1, 2.0)]
+    assert evidence.started_as_often_as_allowed(again, GOOD)
+    assert not evidence.started_as_often_as_allowed(again, with_step(retry=True))
+
+
+def test_a_success_of_what_never_ran_is_seen():
+    assert evidence.started_as_often_as_allowed([NOTED[0]], GOOD)
+
+
+def test_a_second_end_a_second_result_and_a_missing_one_are_seen():
+    assert evidence.one_result_each(with_step(ends=2))
+    assert evidence.one_result_each(with_step(results=("machine-a", "machine-a")))
+    assert evidence.one_result_each(with_step(results=()))
+    assert evidence.one_result_each(
+        replace(GOOD, dispatches=[*GOOD.dispatches, Dispatched(SECOND, "finished", "machine-b", False)])
+    )
+
+
+def test_a_result_from_a_machine_that_did_not_run_the_step_is_seen():
+    assert evidence.late_workers_changed_nothing(NOTED, with_step(results=("machine-b",)))
+    late = replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", True)])
+    assert evidence.late_workers_changed_nothing(NOTED, late)
+
+
+def test_an_unexpected_failure_is_seen():
+    assert evidence.no_surprises(with_step(status="failed", error="a fault of ours"))
+    assert not evidence.no_surprises(with_step(status="failed", error="worker 'a' was lost while the step ran"))
+
+
+def test_notes_are_read_as_they_grow(tmp_path: Path):
+    notes = Notes(tmp_path / "notes")
+    with notes.path.open("a") as file:
+        file.write(f"start\t{FIRST}\tmachine-a\t1\t1.0\nhit\tsome point\tkill\t7\t2.0\nran\t{FIRST}\tmach")
+        file.flush()
+        notes.look()
+        assert (notes.noted, notes.hits) == ([NOTED[0]], [Hit("some point", "kill", 7, 2.0)])
+        file.write("ine-a\t1\t1.1\n")
+        file.flush()
+        notes.look()
+    assert notes.noted == NOTED
+    assert notes.kills() == {"some point": 1}
+
+
+def test_a_point_whose_function_is_gone_is_an_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        wrap("workers.slots:Slots.no_such_name", lambda real: real)
+
+
+def test_figures():
+    assert percentile([float(value) for value in range(1, 201)], 99) == 198.0
+    assert slope_of([1.0, 3.0, 5.0]) == 2.0
