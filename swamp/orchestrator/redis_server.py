@@ -24,6 +24,7 @@ from swamp.broker.connection import reach, unreachable
 from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.broker.location import Location, Watched, of_socket, parse, parse_server, shown
 from swamp.broker.sentinel import find_master
+from swamp.errors import NotAllowed
 from swamp.orchestrator.exposure import check_redis
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.transport import Owner, RedisAddress
@@ -63,7 +64,8 @@ class RedisServer:
         return Owner(machine_id_of(public), str(self._repo.root), tuple(self._tool_users()))
 
     def start(self) -> RedisAddress:
-        """Where it is. Raises `Unreachable` when the server does not answer, `Invalid` when Swamp cannot work on it."""
+        """Where it is. Raises `Unreachable` when the server does not answer, `Invalid` when Swamp cannot work on it,
+        and `NotAllowed` when it may not."""
         if self._where is None:
             return self._locate_embedded(self._start_embedded())
         try:
@@ -72,6 +74,14 @@ class RedisServer:
             raise unreachable(shown(self._options.url or ""), error) from error
         with reach(address.location, ca_certificate=self._ca_certificate) as client:
             self.owner.check(client, address)
+            try:
+                self.owner.prepare(client)
+            except redis.exceptions.NoPermissionError as error:
+                raise NotAllowed(
+                    f"Redis at {address.location.url} does not let this user do what the orchestrator has to: {error}",
+                    hint="give it all rights: ACL SETUSER <user> ~* &* +@all",
+                    code="redis_rights",
+                ) from error
         return address
 
     def _start_embedded(self) -> EmbeddedRedis:

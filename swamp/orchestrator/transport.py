@@ -59,6 +59,13 @@ class Owner:
         if owner not in (None, self.id.encode()) and not address.own:
             raise self.foreign(address, (repository or b"").decode(errors="replace"))
 
+    def prepare(self, client: redis.Redis) -> None:
+        """What everybody who uses the server needs, whoever they are. Users are not replicated: a server that was a
+        replica until now has none."""
+        functions.load_library(client)
+        for user in self.tools:
+            client.execute_command(*user.set_user)
+
     def foreign(self, address: RedisAddress, repository: str) -> Invalid:
         return Invalid(
             f"Redis at {address.location.url} belongs to another repository: {repository or 'its place is not known'}",
@@ -121,7 +128,7 @@ class Transport:
         client = address.open()
         try:
             self._owner.check(client, address)
-            functions.load_library(client)
+            self._owner.prepare(client)
             self._marker = secrets.token_hex(8)
             other = functions.prepare(client, self._owner.id, self._owner.repository, self._marker, own=address.own)
             if other is not None:
@@ -130,8 +137,7 @@ class Transport:
             for name in client.execute_command("ACL", "USERS"):
                 if name.startswith(b"swamp-m-") and name.decode() not in wanted:
                     client.execute_command("ACL", "DELUSER", name)
-            # Users are not replicated: a server that was a replica until now has none of them.
-            for user in (*self._owner.tools, *wanted.values()):
+            for user in wanted.values():
                 client.execute_command(*user.set_user)
         except BaseException:
             client.close()

@@ -129,6 +129,18 @@ def test_a_server_that_throws_keys_away_is_refused(stage: Stage):
         stage.serve("--redis-url", server.url)
 
 
+def test_a_user_with_too_few_rights_is_refused(stage: Stage):
+    with Server(stage.scratch / "redis") as server, closing(server.client()) as client:
+        client.execute_command("ACL", "SETUSER", "swamp", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-acl")
+        url = server.url.replace("redis://", "redis://swamp")
+        done = refused(stage, "--redis-url", url)
+        assert done.code == 4
+        assert "acl" in done.stderr
+        assert "ACL SETUSER <user> ~* &* +@all" in done.stderr
+        client.execute_command(*["ACL", "SETUSER", "swamp", "~*", "&*", "+@all"])
+        stage.serve("--redis-url", url)
+
+
 def test_a_replica_is_refused(stage: Stage):
     with (
         Server(stage.scratch / "one") as master,
