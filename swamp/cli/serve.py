@@ -9,6 +9,7 @@ import click
 from swamp.cli.context import Context, examples, options_with
 from swamp.cli.logformat import log_format_option
 from swamp.errors import Usage
+from swamp.typed import wipe
 
 
 @click.command(
@@ -124,10 +125,12 @@ def command(
     from swamp.output.logs import log_to_stderr
 
     log_to_stderr(as_json=ctx.json)
+    redis = RedisOptions(redis_url or None, redis_ca_cert, worker_redis_url or None, insecure_redis)
+    wipe(*redis.secrets)
     options = ServeOptions(
         host=host,
         port=port,
-        redis=RedisOptions(redis_url or None, redis_ca_cert, worker_redis_url or None, insecure_redis),
+        redis=redis,
         certificate=cert_file,
         key=key_file,
         insecure_bind=insecure_bind,

@@ -31,7 +31,6 @@ from swamp.data import journal
 from swamp.data.blobs import blob_path
 from swamp.data.store import Store
 from swamp.errors import SwampError
-from swamp.models.environment import step_environment
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
@@ -90,7 +89,8 @@ class _Request:
 
 
 class Core:
-    """`notify` is called, from the core thread, with the ids of runs that have new events."""
+    """`environment` is what steps beside the orchestrator see. `notify` is called, from the core thread, with the ids
+    of runs that have new events."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Core:
         store: Store,
         keys: OrchestratorKeys,
         transport: Transport,
-        environ: Mapping[str, str],
+        environment: Mapping[str, str],
         boot: str,
         notify: Callable[[set[str]], None],
         *,
@@ -125,7 +125,7 @@ class Core:
             self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets, boot
         )
         self._spawner = spawner_that_leaves_nothing()
-        self._steps = LocalSteps(repo.root, step_environment(environ), self._inbox.put, read_secret, self._spawner)
+        self._steps = LocalSteps(repo.root, environment, self._inbox.put, read_secret, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
         self.said = 0  # number of the last message to any machine

@@ -42,6 +42,13 @@ class RedisOptions:
     worker_url: str | None = None  #: where workers find it, if elsewhere
     insecure: bool = False  #: may be on another machine without TLS
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no step may see, and no list of processes may show."""
+        urls = [url for url in (self.url, self.worker_url) if url]
+        passwords = [url.partition("://")[2].rpartition("@")[0].partition(":")[2] for url in urls]
+        return [*urls, *filter(None, passwords)]
+
 
 class RedisServer:
     """Raises `Invalid` for options that cannot be meant, `NotFound` for a file that is not there."""

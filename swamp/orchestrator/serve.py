@@ -26,6 +26,7 @@ from swamp.clock import iso, utc_now
 from swamp.data.store import Store
 from swamp.errors import Busy, Invalid, Unreachable
 from swamp.files import make_private_dir, write_atomically
+from swamp.models.environment import step_environment
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.exposure import check_binding, check_redis
@@ -81,7 +82,8 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         stack.callback(server.stop)
         address = server.start()
         door = Door(listener, tls, fingerprint(options.certificate) if options.certificate is not None else None)
-        asyncio.run(_serve(repo, store, keys, server, address, door, environ, options))
+        environment = step_environment(environ, options.redis.secrets)
+        asyncio.run(_serve(repo, store, keys, server, address, door, environment, options))
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ async def _serve(
     server: RedisServer,
     address: RedisAddress,
     door: Door,
-    environ: Mapping[str, str],
+    environment: Mapping[str, str],
     options: ServeOptions,
 ) -> None:
     secret = secrets.token_hex(32)
@@ -128,7 +130,7 @@ async def _serve(
 
     transport = Transport(server.owner, server.locate, connected)
     boot = secrets.token_hex(8)
-    core = Core(repo, store, keys, transport, environ, boot, watchers.notify, remote_only=options.remote_only)
+    core = Core(repo, store, keys, transport, environment, boot, watchers.notify, remote_only=options.remote_only)
     bell = BellListener(transport, core.ring)
     app = App(core, watchers, secret, repo_id, open_metrics=is_loopback(str(door.listener.getsockname()[0])))
     web = _WebServer(app.asgi, door.tls)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +15,7 @@ import pytest
 import redis
 
 from tests.e2e.stage import Stage, step, until
-from tests.processes import RunningSwamp, run_swamp
+from tests.processes import SWAMP, RunningSwamp, environment, run_swamp
 from tests.waiting import wait_until
 
 #: A secret of one line and one of several, with everything that could be taken for syntax.
@@ -66,18 +70,22 @@ def on_disk(*directories: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"file {path}", path.read_bytes()
 
 
-def in_arguments(*besides: int) -> Iterator[tuple[str, bytes]]:
-    """The arguments of every process that this user can see, those `besides` left out."""
+def in_arguments() -> Iterator[tuple[str, bytes]]:
+    """The arguments of every process that this user can see."""
     for entry in Path("/proc").glob("[0-9]*"):
-        if int(entry.name) not in besides:
-            try:
-                yield f"arguments of process {entry.name}", (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
+        with suppress(OSError):
+            yield f"arguments of process {entry.name}", (entry / "cmdline").read_bytes()
 
 
 def in_environment(pid: int) -> Iterator[tuple[str, bytes]]:
     yield f"environment of process {pid}", (Path("/proc") / str(pid) / "environ").read_bytes()
+
+
+def in_environment_of_all_but(*processes: RunningSwamp) -> Iterator[tuple[str, bytes]]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        if int(entry.name) not in {os.getpid(), *(process.pid for process in processes)}:
+            with suppress(OSError):
+                yield from in_environment(int(entry.name))
 
 
 def assert_nowhere(marks: list[str], *places: Iterator[tuple[str, bytes]]) -> None:
@@ -132,7 +140,7 @@ def test_a_step_gets_its_secrets_and_nothing_tells_them(secrets: Stage) -> None:
     wait_until(lambda: pids.exists() and pids.read_text().count("\n") == 2, "both steps to be in the midst of it")
     places = [stage.root, stage.scratch]
     assert_nowhere([*MARKS, token], in_redis(stage), on_disk(*places))
-    assert_nowhere(MARKS, in_arguments())
+    assert_nowhere([*MARKS, token], in_arguments())
     go.touch()
     assert runner.wait_for_end() == 1
     shown = [stage.swamp("workflow", "logs", "tell"), stage.swamp("data", "query", "true", "--json")]
@@ -151,3 +159,82 @@ def test_a_step_gets_its_secrets_and_nothing_tells_them(secrets: Stage) -> None:
     worker.stop()
     orchestrator.stop()
     assert_nowhere([*MARKS, token], on_disk(*places))
+
+
+def test_a_step_sees_nothing_of_its_worker(stage: Stage) -> None:
+    """Neither its token, however that was given, nor its cache directory, nor Redis, nor an open file."""
+    token, elsewhere = stage.token(), stage.scratch / "elsewhere"
+    elsewhere.mkdir()
+    cache = stage.scratch / "cache"
+    go, seen = stage.scratch / "go", elsewhere / "seen"
+    stage.task("look", f"pwd; env; ls -l /proc/self/fd; {until(go)}")
+    orchestrator = stage.serve()
+    carriers = {"SWAMP_WORKER_TOKEN": token, "MY_TOKEN": f"x{token}", "WHERE": f"{cache}/seen", "KEPT": "kept"}
+    worker = stage.start_swamp(
+        "worker", "connect", stage.url, "--cache-dir", cache, cwd=elsewhere, env={**stage.env, **carriers}
+    )
+    worker.wait_for_line("waiting for work")
+    runner = stage.start_run("look")
+    wait_until(lambda: stage.rows("SELECT 1 FROM run_events WHERE event LIKE '%step-output%'"), "the step to look")
+    secret = token.partition(".")[2]
+    redis_url = json.loads((stage.root / ".swamp/serve.json").read_text())["redisUrl"]
+    assert_nowhere([secret], in_arguments(), in_environment_of_all_but(orchestrator, runner))
+    go.touch()
+    assert runner.wait_for_end() == 0
+    ((shown,),) = [(attributes["stdout"],) for attributes in stage.query('specName == "result"', "attributes")]
+    lines = shown.splitlines()
+    assert lines[0] == str(elsewhere)
+    assert "KEPT=kept" in lines
+    assert [line.partition("=")[0] for line in lines if line.startswith(("SWAMP", "MY_TOKEN", "WHERE"))] == [
+        "SWAMP_STEP"
+    ]
+    assert not [line for line in lines if secret in line or str(cache) in line or redis_url.partition("//")[2] in line]
+    descriptors = re.findall(r" (\d+) -> (\S+)", shown)
+    assert [number for number, _ in descriptors] == ["0", "1", "2", "3"]  # the last is how `ls` reads the directory
+    assert descriptors[0][1] == "/dev/null"
+    assert all(target.startswith("pipe:") for _, target in descriptors[1:3])
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize("given", ["--token", "--token-file", "SWAMP_WORKER_TOKEN", "stdin", "--token -"])
+def test_every_way_to_give_a_token_keeps_it_from_other_processes(stage: Stage, given: str) -> None:
+    token = stage.token()
+    file = stage.scratch / "token"
+    file.write_text(token)
+    orchestrator = stage.serve()
+    connect = f"exec {SWAMP} worker connect {stage.url} --cache-dir {stage.scratch}/cache"
+    line = {
+        "--token": f"{connect} --token {token}",
+        "--token-file": f"{connect} --token-file {file}",
+        "SWAMP_WORKER_TOKEN": connect,
+        "stdin": f"{connect} --token-file - < {file}",
+        "--token -": f"{connect} --token - < {file}",
+    }[given]
+    variables = {"SWAMP_WORKER_TOKEN": token} if given == "SWAMP_WORKER_TOKEN" else {}
+    script = stage.scratch / "start.sh"
+    script.write_text(line)
+    log = stage.scratch / "log"
+    worker = subprocess.Popen(
+        ["sh", script], stderr=log.open("wb"), env=environment({**stage.env, **variables}), cwd=stage.root
+    )
+    try:
+        wait_until(lambda: b"waiting for work" in log.read_bytes(), "the worker to be there")
+        secret = token.partition(".")[2]
+        assert_nowhere([secret], in_arguments(), in_environment(worker.pid), iter([("log", log.read_bytes())]))
+        assert b"worker\0connect" in (Path("/proc") / str(worker.pid) / "cmdline").read_bytes()
+    finally:
+        worker.terminate()
+        worker.wait()
+    orchestrator.stop()
+
+
+def test_a_worker_does_not_start_where_steps_would_lie_beside_its_key(stage: Stage) -> None:
+    token, cache = stage.token(), stage.scratch / "cache"
+    (cache / "below").mkdir(parents=True)
+    for directory in (cache, cache / "below"):
+        done = run_swamp(
+            "worker", "connect", stage.url, "--token", token, "--cache-dir", cache, cwd=directory, env=stage.env
+        )
+        assert done.code == 1
+        assert f"steps would run in the cache directory {cache}" in done.stderr
+    assert sorted(path.name for path in cache.rglob("*")) == ["below"]

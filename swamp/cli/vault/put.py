@@ -8,6 +8,7 @@ from swamp.cli.context import Context, examples, swamp_options
 from swamp.clock import iso
 from swamp.errors import Invalid, Usage
 from swamp.models.redaction import MASK, SHORTEST, is_too_short
+from swamp.typed import wipe
 from swamp.vaults.catalog import open_vault
 from swamp.vaults.vault import check_key
 
@@ -44,8 +45,10 @@ def command(ctx: Context, vault: str, key: str, value: tuple[str, ...], yes: boo
     """Store a secret under KEY in VAULT.
 
     Without VALUE the secret is read from stdin (one newline at its end is left out), or asked for on the terminal. A
-    VALUE on the command line can be seen by other users of this machine while the command runs.
+    VALUE on the command line can be seen by other users of this machine until the command has begun, and may be kept
+    in your shell's history.
     """
+    wipe(*value)
     opened = open_vault(ctx.repo, vault)
     check_key(key)
     if len(value) > 1:

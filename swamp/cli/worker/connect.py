@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, options_with
+from swamp.cli.context import Context, examples, options_with, working_directory
 from swamp.cli.logformat import log_format_option
 from swamp.clock import parse_duration
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError, Usage
 from swamp.tls import client_context
+from swamp.typed import wipe
 
 _TOKEN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 MOST_SLOTS = 1024
@@ -29,7 +30,12 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     ),
 )
 @click.argument("url", envvar="SWAMP_ORCHESTRATOR_URL")
-@click.option("--token", envvar="SWAMP_WORKER_TOKEN", metavar="TOKEN", help="The enrollment token.")
+@click.option(
+    "--token",
+    envvar="SWAMP_WORKER_TOKEN",
+    metavar="TOKEN",
+    help="The enrollment token; - reads it from stdin. One that is typed is wiped from the list of processes (Linux).",
+)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
@@ -113,7 +119,10 @@ def command(
     session_url(url)
     if ca_cert is not None:
         client_context(ca_cert)
+    if token is not None:
+        wipe(*_secrets_in(token))
     credentials = _token(ctx, token, token_file)
+    directory = _directory(cache_dir)
     slots = _slots(concurrency)
     idle = parse_duration(idle_timeout).total_seconds() if idle_timeout is not None else None
 
@@ -141,7 +150,8 @@ def command(
             )
         again = _read_again(ctx, token_file, credentials, log.warning)
         options = WorkerOptions(url, again, slots, grace, ca_cert, max_dispatches, idle)
-        worker = Worker(options, identity, Path.cwd(), step_environment(ctx.environ))
+        hidden = [credentials[1].hex(), *_secrets_in(token or ""), str(cache_dir.resolve()) if cache_dir else ""]
+        worker = Worker(options, identity, directory, step_environment(ctx.environ, hidden))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: worker.stop())
         if health_port is not None:
@@ -169,6 +179,8 @@ def _token(ctx: Context, token: str | None, token_file: Path | None) -> tuple[st
             ) from error
         except UnicodeDecodeError:
             text = ""  # a file of bytes is no token either; what is in it is not shown
+    elif token == "-":  # noqa: S105
+        text = ctx.read_stdin().decode(errors="replace")
     elif token is not None:
         text = token
     else:
@@ -205,6 +217,23 @@ def _read_again(
         return last
 
     return read
+
+
+def _secrets_in(token: str) -> list[str]:
+    """What of a typed token nobody may see. Its name may be seen, and tells people which process this is."""
+    secret = token.strip().partition(".")[2]
+    return [secret] if secret else []
+
+
+def _directory(cache_dir: Path | None) -> Path:
+    """Where steps run. Raises `Invalid` where that is among the worker's own files."""
+    directory = working_directory()
+    if cache_dir is not None and directory.resolve().is_relative_to(cache_dir.resolve()):
+        raise Invalid(
+            f"steps would run in the cache directory {cache_dir}, beside the worker's key",
+            hint="start the worker in another directory, or choose another one with --cache-dir",
+        )
+    return directory
 
 
 def _slots(concurrency: str) -> int:
