@@ -145,7 +145,7 @@ class Core:
         self._draining = True  # until what machines said before we came is applied, nothing is pushed
         self._lost_claims: list[tuple[Member, list[str]]] = []
         self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self._show)
-        self._next_look = 0.0
+        self._next_tools = 0.0
         self._farewells: list[Member] = []
 
     # ------------------------------------------------------------------ from other threads
@@ -579,9 +579,9 @@ class Core:
     def _look_at_tools(self) -> None:
         now = time.monotonic()
         # Not while there is something unread: it may tell what became of a job that seems to be missing.
-        if now < self._next_look or not self.transport.up or self._draining or not self._collected or self._rung:
+        if now < self._next_tools or not self.transport.up or self._draining or not self._collected or self._rung:
             return
-        self._next_look = now + LOOK
+        self._next_tools = now + LOOK
         with self._redis_may_fail():
             if self._buttons.look(self._served):
                 self._inbox.put(None)
