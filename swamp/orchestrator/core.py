@@ -418,9 +418,10 @@ class Core:
         self.transport.disconnect()
         if self._redis_down_since is None:
             self._redis_down_since, self._redis_complaint = now, ""
-        if str(error) != self._redis_complaint:
-            self._redis_complaint = str(error)
-            log.error("Redis is away: %s; nothing is lost, trying again", error)
+        complaint = f"{error} ({error.hint})" if isinstance(error, SwampError) and error.hint else str(error)
+        if complaint != self._redis_complaint:
+            self._redis_complaint = complaint
+            log.error("Redis is away: %s; nothing is lost, trying again", complaint)
         self._attempts += 1
         self._next_attempt = now + random.uniform(0.5, 1.0) * min(RETRY_LONGEST, 0.1 * 2**self._attempts)  # noqa: S311
 

@@ -79,6 +79,17 @@ def test_redis_out_of_memory(scene: Scene, server: Server):
     scene.all_is_well()
 
 
+def test_redis_that_becomes_unfit_is_waited_for_and_its_cure_is_told(stage: Stage, server: Server):
+    orchestrator = stage.serve("--redis-url", server.url)
+    server.stop()
+    server.options = ("--maxmemory-policy", "allkeys-lru")
+    server.start()
+    orchestrator.wait_for_line("throws keys away .*redis-cli CONFIG SET maxmemory-policy noeviction", SOON)
+    with closing(server.client()) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+    orchestrator.wait_for_line("Redis is back", SOON)
+
+
 def test_connections_that_are_cut(stage: Stage, server: Server):
     with FaultProxy(server.port) as road, FaultProxy(server.port) as their_road:
         scene = Scene(stage, roads(road, their_road))
