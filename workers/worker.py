@@ -169,6 +169,7 @@ class Worker:
         self._beat = 0  # number of the last heartbeat
         self._confirmed_at = 0  # the number whose acknowledgement lets us claim
         self._confirmed = False
+        self._drained = False  # a person said: no new steps
         # Work under way:
         self._opened: list[Dispatch] = []  # claimed, readable, noted as seen; to be begun
         self._asking: dict[str, Dispatch] = {}  # as those, but waiting for their grant
@@ -217,6 +218,8 @@ class Worker:
         """Why no new step would begin here, None if one would. From any thread."""
         if self._stops or self._failure is not None:
             return "stopping"
+        if self._drained:
+            return "drained"
         return None if self._confirmed else "connecting"
 
     def run(self) -> bool:
@@ -353,7 +356,7 @@ class Worker:
 
     def _appetite(self) -> int:
         """How many dispatches more to take now."""
-        if not self._confirmed or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
+        if not self._confirmed or self._drained or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
             return 0
         if time.monotonic() < self._paused_until:
             return 0
@@ -752,6 +755,11 @@ class Worker:
         if not self._send_again():
             return
         self._forget_claims()
+        if welcome.drained:
+            self._never_started.update(self._slots.give_back())
+        if welcome.drained != self._drained:
+            log.info("drained: no new steps are taken" if welcome.drained else "resumed: steps are taken again")
+        self._drained = welcome.drained
         self._confirmed = False
         self._say.append(self._inventory())
         # The inventory is the last of what is said in the next turn before results, so its number is known then.
@@ -799,7 +807,7 @@ class Worker:
 
     def _inventory(self) -> Inventory:
         return Inventory(
-            draining=self._stops > 0,
+            draining=self._drained or self._stops > 0,
             running=tuple(self._slots.running),
             outbox=tuple(dispatch for dispatch, _ in self._outbox.items()),
             dropped=tuple(sorted(self._never_started)),

@@ -62,6 +62,8 @@ COMMANDS: Mapping[Words, Entry] = {
     ("worker", "token", "revoke"): Entry("swamp.cli.worker.token_revoke", "Revoke a token and cut its workers off."),
     ("worker", "connect"): Entry("swamp.cli.worker.connect", "Join this machine as a worker."),
     ("worker", "list"): Entry("swamp.cli.worker.list", "List the workers."),
+    ("worker", "drain"): Entry("swamp.cli.worker.drain", "Let a worker finish what it runs, and take no more."),
+    ("worker", "resume"): Entry("swamp.cli.worker.resume", "Let a drained worker take steps again."),
     ("worker", "queue"): Entry("swamp.cli.worker.queue", "List what waits for a worker, and why."),
     ("worker", "verify"): Entry("swamp.cli.worker.verify", "Send a probe to the workers and back."),
     ("serve",): Entry("swamp.cli.serve", "Run the orchestrator of this repository."),

@@ -10,7 +10,7 @@ import sqlite3
 
 from swamp.errors import Invalid
 
-VERSION = 2
+VERSION = 3
 
 _VERSION_1 = """
 CREATE TABLE meta (
@@ -150,7 +150,16 @@ CREATE TABLE refused_joins (
 ) WITHOUT ROWID;
 """
 
-_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2}
+_VERSION_3 = """
+-- Machines that a person has told to take no new steps.
+CREATE TABLE drained (
+    machine TEXT PRIMARY KEY,
+    at TEXT NOT NULL,
+    note TEXT NOT NULL                      -- why, in that person's words; may be empty
+) WITHOUT ROWID;
+"""
+
+_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3}
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -98,6 +98,7 @@ class App:
                 Route("/api/runs/{run}/cancel", self._guarded(self._cancel), methods=["POST"]),
                 Route("/api/tokens/{name}/changed", self._guarded(self._token_changed), methods=["POST"]),
                 Route("/api/workers", self._guarded(self._workers)),
+                Route("/api/workers/drained", self._guarded(self._drained), methods=["POST"]),
                 Route("/api/ready", self._guarded(self._ready)),
                 Route("/api/queue", self._guarded(self._queue)),
                 WebSocketRoute(SESSION_PATH, enrollment.serve),
@@ -216,6 +217,11 @@ class App:
             raise Invalid(f"'{most}' is no number of steps")
         look = partial(fleet.queue, self._core, int(most), utc_now())
         return JSONResponse(await asyncio.wrap_future(self._core.ask(lambda _: look())))
+
+    async def _drained(self, _request: Request) -> Response:
+        """It changed on disk who takes no new steps."""
+        await asyncio.wrap_future(self._core.ask(self._core.drained_changed))
+        return JSONResponse({})
 
     async def _workers(self, _request: Request) -> Response:
         found = await asyncio.wrap_future(self._core.ask(lambda _: fleet.workers(self._core)))

@@ -9,6 +9,7 @@ carries `Authorization: Bearer <secret>`. Bodies are JSON:
     POST /api/runs/<id>/cancel          {canceled}; false: it was not running
     POST /api/tokens/<name>/changed     {}; answered after the orchestrator acted on the change
     GET  /api/workers                   {workers: [WorkerDocument]}
+    POST /api/workers/drained           {}; who takes no new steps has changed on disk
     GET  /api/queue?limit=N             {waiting: [WaitingDocument], total}
     GET  /api/ready                     {reason}; null: work can flow
 
@@ -53,6 +54,8 @@ class WorkerDocument(TypedDict):
     platform: str
     lastSeenAt: str | None
     running: list[str]  #: what its slots are busy with
+    drainedAt: str | None  #: since when it takes no new steps
+    note: str  #: why not
 
 
 class WaitingDocument(TypedDict):
@@ -110,6 +113,10 @@ class Client:
         if not isinstance(answer, dict) or not isinstance(answer.get("workers"), list):
             raise self._not_understood("/api/workers")
         return cast("list[WorkerDocument]", answer["workers"])
+
+    def drained_changed(self) -> None:
+        """Have the orchestrator act on a `drain` or `resume` that is on disk. Raises `Unreachable`."""
+        self._ask("POST", "/api/workers/drained", {})
 
     def queue(self, limit: int) -> QueueDocument:
         """What waits for workers, the first `limit` of each target. Raises `Unreachable`."""

@@ -126,6 +126,7 @@ class Core:
         )
         self._spawner = spawner_that_leaves_nothing()
         self._steps = LocalSteps(repo.root, environment, self._inbox.put, read_secret, self._spawner)
+        self.drained: dict[str, tokens.Drained] = {}  #: machines that take no new steps
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
         self.said = 0  # number of the last message to any machine
@@ -635,6 +636,16 @@ class Core:
 
     # ------------------------------------------------------------------ machines
 
+    def drained_changed(self, tx: sqlite3.Connection) -> None:
+        """A person has told machines to take no new steps, or to take them again: by joining anew they learn of it."""
+        before, self.drained = self.drained, tokens.drained(tx)
+        for machine in before.keys() ^ self.drained.keys():
+            member = self.members.get(machine)
+            if member is not None:
+                member.rejoin_asked = True
+                text = "worker %s is drained: it takes no new steps" if machine in self.drained else "worker %s resumes"
+                log.info(text, member.worker, extra=member.about)
+
     def add_member(self, machine: Machine, password_hash: str | None, expires_at: datetime) -> Member:
         """Take a bound machine into memory; inside or outside a transaction."""
         member = self.members.get(machine.id)
@@ -853,6 +864,7 @@ class Core:
             member = self.add_member(machine, machine.redis_password_hash, expiry[machine.token])
             member.session = sessions.get(machine.id)
             member.connected = member.session is not None
+        self.drained = tokens.drained(tx)
         self.engine.load(tx)
         self.ledger.restore(journal.live_dispatches(tx), now)
         # Steps that began on a machine that is not a member any more can never report.

@@ -275,6 +275,7 @@ class Enrollment:
                 for generation in {token.key_generation, *core.ledger.generations(token.name)}
             },
             heartbeat_seconds=HEARTBEAT,
+            drained=member.machine in core.drained,
         )
 
     async def _listen(self, session: WorkerSession, member: Member) -> bool:

@@ -18,20 +18,24 @@ def workers(core: Core) -> list[dict[str, object]]:
             "name": member.worker,
             "target": member.target,
             "machine": member.machine,
-            "status": status(member),
+            "status": status(member, drained=member.machine in core.drained),
             "slotsUsed": len(member.running),
             "slotsTotal": member.slots,
             "platform": member.platform,
             "lastSeenAt": member.last_seen_at,
             "running": sorted(member.running),
+            "drainedAt": iso(why.at) if (why := core.drained.get(member.machine)) else None,
+            "note": why.note if why else "",
         }
         for member in sorted(core.members.values(), key=lambda member: (member.worker, member.machine))
     ]
 
 
-def status(member: Member) -> str:
+def status(member: Member, *, drained: bool) -> str:
     if not member.connected:
         return "disconnected"
+    if drained:
+        return "draining" if member.running else "drained"
     if member.draining:
         return "draining"
     return "busy" if member.running else "idle"
@@ -74,9 +78,9 @@ def _why_it_waits(core: Core, target: str) -> str:
     connected = [member for member in machines if member.connected]
     if not connected:
         return "no worker is connected" if machines else "no worker has ever joined"
-    taking = [member for member in connected if not member.draining]
+    taking = [member for member in connected if not member.draining and member.machine not in core.drained]
     if not taking:
-        return "every worker is draining"
+        return "every worker is draining or drained"
     slots = sum(member.slots for member in taking)
     if sum(len(member.running) for member in taking) >= slots:
         return f"all {slots} slots are busy" if slots > 1 else "the only slot is busy"

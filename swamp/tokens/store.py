@@ -126,6 +126,30 @@ def machines(tx: sqlite3.Connection) -> list[Machine]:
     return [_machine(row) for row in rows]
 
 
+@dataclass(frozen=True)
+class Drained:
+    """Why a machine takes no new steps."""
+
+    at: datetime
+    note: str
+
+
+def drain(tx: sqlite3.Connection, machine_id: str, note: str, now: datetime) -> None:
+    """The machine takes no new steps from now on, until `resume`; also after any restart."""
+    tx.execute("INSERT OR REPLACE INTO drained (machine, at, note) VALUES (?, ?, ?)", (machine_id, iso(now), note))
+
+
+def resume(tx: sqlite3.Connection, machine_id: str) -> bool:
+    """The machine takes steps again; False if it did."""
+    return tx.execute("DELETE FROM drained WHERE machine = ?", (machine_id,)).rowcount == 1
+
+
+def drained(tx: sqlite3.Connection) -> dict[str, Drained]:
+    """Every machine that takes no new steps."""
+    rows = tx.execute("SELECT machine, at, note FROM drained")
+    return {machine_id: Drained(from_iso(at), note) for machine_id, at, note in rows}
+
+
 def bindings(tx: sqlite3.Connection, token_name: str) -> list[Machine]:
     """The machines that joined with the token, in the order in which they did."""
     rows = tx.execute(

@@ -500,6 +500,7 @@ class Welcome:
     signing_key: bytes  #: Ed25519; what it did not sign is not begun
     target_keys: Mapping[int, bytes]  #: by generation; the greatest is the one in use
     heartbeat_seconds: float
+    drained: bool = False  #: take no new steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,6 +579,7 @@ def pack_session(message: SessionMessage) -> bytes:
                     "signingKey": message.signing_key,
                     "targetKeys": {str(generation): key for generation, key in message.target_keys.items()},
                     "heartbeatSeconds": message.heartbeat_seconds,
+                    "drained": message.drained,
                 }
             )
         case Refusal():
@@ -623,6 +625,7 @@ def unpack_session(data: bytes) -> SessionMessage:
             signing_key=_key(message, "signingKey"),
             target_keys=_target_keys(message),
             heartbeat_seconds=_take(message, "heartbeatSeconds", float),
+            drained=_take(message, "drained", bool),
         )
     if kind == "refusal":
         return Refusal(_take(message, "code", str), _take(message, "message", str))

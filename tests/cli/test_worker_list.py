@@ -69,6 +69,8 @@ def test_a_running_orchestrator_is_asked(repo_with_machines, orchestrator, capsy
         platform="linux/x86_64",
         lastSeenAt="2026-06-15T11:00:00.000Z",
         running=["remote-demo / build / echo-on-worker"],
+        drainedAt=None,
+        note="",
     )
     orchestrator.answers["GET", "/api/workers"] = answer({"workers": [worker]})
     assert run(["worker", "list"]) == 0

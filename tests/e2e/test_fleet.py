@@ -170,3 +170,45 @@ def test_the_join_command_joins_when_it_is_pasted(stage: Stage):
     done = run_swamp(*arguments, cwd=stage.root, env=stage.env)
     assert done.stdout.rstrip().endswith(f"--token-file {file}")
     assert file.read_text().strip() not in done.stdout
+
+
+def test_a_drained_worker_finishes_what_it_runs_and_takes_no_more_until_it_resumes_over_all_restarts(stage: Stage):
+    assert refused(stage.swamp("worker", "drain", "node", "--json"))["code"] == "unknown_worker"
+    token = stage.token()
+    orchestrator = stage.serve()
+    worker = stage.worker(token, "cache", "--concurrency", "1")
+    began, go = stage.scratch / "began", stage.scratch / "go"
+    stage.model("patient", f"touch {began}; {until(go)}")
+    stage.model("quick", "true")
+    stage.workflow("pair", step("first", "patient", "node"), step("second", "quick", "node"))
+    run = stage.start_run("pair")
+    wait_until(began.exists, "a step to begin")
+
+    done = stage.swamp("worker", "drain", "nod")
+    assert (done.code, "did you mean 'node'" in done.stderr) == (3, True)
+    done = stage.swamp("worker", "drain", "node", "--note", "new disk", "--timeout", "1s", "--json")
+    assert (done.code, json.loads(done.stdout)["note"], json.loads(done.stderr)["code"]) == (
+        1,
+        "new disk",
+        "still_running",
+    )
+    wait_until(lambda: stage.workers() == {"node": "draining"}, "it to be draining")
+    assert "draining (new disk)" in stage.swamp("worker", "list").stdout
+    go.touch()
+    wait_until(lambda: stage.workers() == {"node": "drained"}, "it to be drained")
+    (waiting,) = stage.json("worker", "queue")
+    assert (waiting["step"], waiting["why"]) == ("second", "every worker is draining or drained")
+
+    assert orchestrator.stop() == 0
+    assert worker.stop() == 0
+    run.wait_for_end()
+    stage.serve()
+    again = stage.connect(token)
+    again.wait_for_line("drained: no new steps are taken")
+    wait_until(lambda: stage.workers() == {"node": "drained"}, "it to be drained still")
+    assert len(stage.json("worker", "queue")) == 1
+    assert "takes steps again" in stage.swamp("worker", "resume", "node").stdout
+    again.wait_for_line("resumed: steps are taken again")
+    wait_until(lambda: stage.statuses()["pair"] == "succeeded", "the run to go on")
+    assert "was not drained" in stage.swamp("worker", "resume", "node").stdout
+    assert stage.workers() == {"node": "idle"}

@@ -102,6 +102,7 @@ def _on_record(ctx: Context, *, everyone: bool) -> list[WorkerDocument]:
     with closing(Store.open(repo.database, repo.blobs, create=False)) as store, store.read() as tx:
         now = ctx.now()
         over = set() if everyone else {token.name for token in tokens.tokens(tx) if not is_live(token, now)}
+        drained = tokens.drained(tx)
         return [
             WorkerDocument(
                 name=machine.worker,
@@ -113,6 +114,8 @@ def _on_record(ctx: Context, *, everyone: bool) -> list[WorkerDocument]:
                 platform=machine.platform,
                 lastSeenAt=iso(machine.last_seen_at) if machine.last_seen_at else None,
                 running=[],
+                drainedAt=iso(why.at) if (why := drained.get(machine.id)) else None,
+                note=why.note if why else "",
             )
             for machine in tokens.machines(tx)
             if machine.token not in over
@@ -123,7 +126,7 @@ def _rows(workers: Sequence[WorkerDocument]) -> list[tuple[str, ...]]:
     return [
         (
             worker["name"],
-            worker["status"],
+            f"{worker['status']} ({worker['note']})" if worker["note"] else worker["status"],
             f"{worker['slotsUsed']}/{worker['slotsTotal']}",
             worker["platform"] or "-",
             worker["lastSeenAt"] or "-",
