@@ -59,7 +59,7 @@ def test_workers_may_find_it_elsewhere(stage: Stage):
     with Server(stage.scratch / "redis") as server, FaultProxy(server.port) as road:
         elsewhere = f"redis://127.0.0.1:{road.port}"
         work_is_done(stage, "--redis-url", server.url, "--worker-redis-url", elsewhere)
-        assert road.accepted == 3, "the worker's connections"
+        assert road.accepted >= 3, "the connections of the worker"
 
 
 # ---------------------------------------------------------------------- TLS (more of it in tests/e2e/test_tls.py)
