@@ -169,7 +169,13 @@ def test_a_step_sees_nothing_of_its_worker(stage: Stage) -> None:
     go, seen = stage.scratch / "go", elsewhere / "seen"
     stage.task("look", f"pwd; env; ls -l /proc/self/fd; {until(go)}")
     orchestrator = stage.serve()
-    carriers = {"SWAMP_WORKER_TOKEN": token, "MY_TOKEN": f"x{token}", "WHERE": f"{cache}/seen", "KEPT": "kept"}
+    carriers = {
+        "SWAMP_WORKER_TOKEN": token,
+        "MY_TOKEN": f"x{token}",
+        "WHERE": f"{cache}/seen",
+        "KEPT": "kept",
+        "SWAMP_X": "",
+    }
     worker = stage.start_swamp(
         "worker", "connect", stage.url, "--cache-dir", cache, cwd=elsewhere, env={**stage.env, **carriers}
     )
@@ -238,3 +244,39 @@ def test_a_worker_does_not_start_where_steps_would_lie_beside_its_key(stage: Sta
         assert done.code == 1
         assert f"steps would run in the cache directory {cache}" in done.stderr
     assert sorted(path.name for path in cache.rglob("*")) == ["below"]
+
+
+#: Python imports this by itself. It makes a worker of somebody who forgot to redact.
+BLIND = """
+from swamp.models.redaction import Redactor
+Redactor.spans = lambda self, data: []
+Redactor.undecided = lambda self, data: len(data)
+"""
+
+
+def test_what_a_worker_does_not_redact_is_redacted_by_the_orchestrator(secrets: Stage) -> None:
+    stage = secrets
+    blind, cache = stage.scratch / "blind", stage.root.parent / "cache"
+    blind.mkdir()
+    (blind / "sitecustomize.py").write_text(BLIND)
+    stage.task(
+        "teller",
+        f"printf '%s\\n' {ref('PASSWORD')} {ref('tls/key')}; yes {ref('PASSWORD')} | head -n 3000 >&2; exit 3",
+    )
+    stage.task("nowhere", "true", workingDir=f"/nowhere/{ref('PASSWORD')}")
+    orchestrator = stage.serve()
+    token = stage.token()
+    worker = stage.start_swamp(
+        "worker", "connect", stage.url, "--token", token, "--cache-dir", cache,
+        cwd=stage.scratch, env={**stage.env, "PYTHONPATH": str(blind)},
+    )  # fmt: skip
+    worker.wait_for_line("waiting for work")
+    shown = [stage.run("teller", code=1), stage.run("nowhere", code=1), stage.swamp("workflow", "logs", "teller")]
+    outputs = [(f"command {number}", f"{done.stdout}{done.stderr}".encode()) for number, done in enumerate(shown)]
+    assert_nowhere(MARKS, in_redis(stage), on_disk(stage.root), iter(outputs), printed(orchestrator))
+    assert any(mark in worker.output for mark in MARKS), "this worker was not blind"
+    assert "***" in shown[1].stderr
+    ((result,),) = stage.rows("SELECT content FROM data WHERE name = 'result'")
+    assert json.loads(bytes(result))["stdout"] == "***\n***"
+    worker.stop()
+    orchestrator.stop()
