@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -178,7 +179,7 @@ def elsewhere(stage: Stage) -> Iterator[str]:
 def test_the_tutorial_works_with_a_redis_server_of_ones_own(stage: Stage, elsewhere: str):
     token = stage.token()
     orchestrator = stage.serve("--redis-url", elsewhere)
-    assert elsewhere.rpartition("@")[2] in orchestrator.output
+    orchestrator.wait_for_line(re.escape(elsewhere.rpartition("@")[2]))
     worker = stage.worker(token)
     stage.task("hello", "echo hello")
     assert "│ hello" in stage.run("hello").stdout
