@@ -49,6 +49,18 @@ def fingerprint(certificate: Path) -> str:
     return load_pem_x509_certificates(certificate.read_bytes())[0].fingerprint(SHA256()).hex()
 
 
+def names_of(certificate: Path) -> set[str]:
+    """The host names in the first certificate of the file."""
+    from cryptography import x509
+
+    first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    try:
+        alternatives = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {name.lower() for name in alternatives.get_values_for_type(x509.DNSName)}
+
+
 def client_context(ca_certificate: Path | None) -> ssl.SSLContext:
     """For who connects: believes the CAs of `ca_certificate` (PEM), or the system's. Raises `NotFound`, `Invalid`."""
     import ssl

@@ -45,6 +45,10 @@ GROUPS: Mapping[Words, Group] = {
     ("workflow",): Group("Describe in what order it is done, and run it.", ["swamp workflow run remote-demo"]),
     ("workflow", "history"): Group("Look at past runs.", ["swamp workflow history search"]),
     ("data",): Group("Ask for what the steps produced.", ["swamp data query 'modelName == \"remote-echo\"'"]),
+    ("access",): Group("Let people on other machines hand runs to the orchestrator.", ["swamp access token list"]),
+    ("access", "token"): Group(
+        "Mint, list and revoke client tokens.", ["swamp access token create laptop --duration 30d"]
+    ),
     ("redis",): Group("Connect monitoring tools.", ["rq info -u $(swamp redis url)"]),
 }
 
@@ -90,6 +94,9 @@ COMMANDS: Mapping[Words, Entry] = {
     ("data", "get"): Entry("swamp.cli.data.get", "Show one data item."),
     ("data", "list"): Entry("swamp.cli.data.list", "List the data items."),
     ("data", "versions"): Entry("swamp.cli.data.versions", "List the versions of a data item."),
+    ("access", "token", "create"): Entry("swamp.cli.access.token_create", "Mint a client token."),
+    ("access", "token", "list"): Entry("swamp.cli.access.token_list", "List the client tokens."),
+    ("access", "token", "revoke"): Entry("swamp.cli.access.token_revoke", "Revoke a client token."),
     ("redis", "url"): Entry("swamp.cli.redis.url", "Print the URL for monitoring tools."),
 }
 

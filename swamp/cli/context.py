@@ -26,6 +26,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+NEEDS_A_REPOSITORY = (
+    "this command works in a repository only; to an orchestrator elsewhere speak: swamp workflow run, swamp workflow "
+    "logs, swamp workflow cancel, swamp worker list"
+)
+
+
 @dataclass
 class Context:
     """One command being carried out. stdout is data (`out`, `document`, `table`), stderr is talk (`say`)."""
@@ -40,9 +46,14 @@ class Context:
     @cached_property
     def repo(self) -> Repo:
         """The repository of this command. Raises `NotFound` when there is none."""
-        if self.repo_dir is not None and self.repo_dir.is_absolute():
-            return Repo.find(self.repo_dir, self.repo_dir)
-        return Repo.find(self.repo_dir, working_directory())
+        try:
+            if self.repo_dir is not None and self.repo_dir.is_absolute():
+                return Repo.find(self.repo_dir, self.repo_dir)
+            return Repo.find(self.repo_dir, working_directory())
+        except NotFound as error:
+            if self.environ.get("SWAMP_SERVER_URL"):
+                error.hint = f"{NEEDS_A_REPOSITORY}\n{error.hint or ''}"
+            raise
 
     @property
     def environ(self) -> Mapping[str, str]:

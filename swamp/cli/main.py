@@ -19,7 +19,7 @@ import click
 
 import swamp
 from swamp.cli.commands import COMMANDS, GROUPS, Words, below, children, unknown_command_hint, words_typed
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import NEEDS_A_REPOSITORY, Context, examples, swamp_options
 from swamp.errors import Interrupted, NotAllowed, SwampError, Usage
 
 BROKEN_PIPE = 141
@@ -208,7 +208,9 @@ def _usage(error: click.ClickException, arguments: Sequence[str]) -> Usage:
     hint: list[str] = []
     if isinstance(error, click.NoSuchOption):
         message = f"unknown option '{error.option_name}'"
-        if error.possibilities:
+        if error.option_name == "--server":
+            hint.append(NEEDS_A_REPOSITORY)
+        elif error.possibilities:
             hint.append(f"did you mean: {' or '.join(error.possibilities)}")
     if ctx is not None:
         usage = " ".join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)])

@@ -90,6 +90,14 @@ from swamp.typed import wipe
     envvar="SWAMP_REMOTE_ONLY",
     help="Run no step on this machine: refuse workflows with a step that has no target.",
 )
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="SWAMP_ALLOWED_HOST",
+    help="A name by which commands on other machines ask for this one, besides those in the certificate (repeatable).",
+)
 @log_format_option
 @options_with("Write the log as JSON, one object a line.")
 def command(
@@ -104,6 +112,7 @@ def command(
     key_file: Path | None,
     insecure_bind: bool,
     remote_only: bool,
+    allowed_hosts: tuple[str, ...],
 ) -> None:
     """Run the orchestrator of this repository.
 
@@ -135,5 +144,6 @@ def command(
         key=key_file,
         insecure_bind=insecure_bind,
         remote_only=remote_only,
+        allowed_hosts=allowed_hosts,
     )
     serve(repo, options, ctx.environ)

@@ -98,6 +98,19 @@ def running_runs(tx: sqlite3.Connection, workflow: str) -> list[RunRow]:
     return [RunRow(*row) for row in rows]
 
 
+def run_to_cancel(tx: sqlite3.Connection, name: str) -> RunRow:
+    """The run that is meant: as for `get_run`, but of a workflow's name the one run that has not ended, if there is
+    one. Raises also `Invalid` where a workflow has several."""
+    running = running_runs(tx, name)
+    if len(running) > 1:
+        raise Invalid(
+            f"workflow '{name}' has {len(running)} runs under way",
+            hint="\n".join(f"swamp workflow cancel {run.id}   # since {run.created_at}" for run in running),
+            code="several_runs",
+        )
+    return running[0] if running else get_run(tx, name)
+
+
 def search_runs(tx: sqlite3.Connection, workflow: str | None, limit: int) -> list[RunRow]:
     """Runs of workflows, newest first; of one workflow, if named."""
     where, values = ("AND workflow_name = ?", [workflow]) if workflow else ("", [])

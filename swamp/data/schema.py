@@ -1,7 +1,7 @@
 """The tables of `.swamp/data/swamp.db`, and how an older database becomes a current one.
 
-Every statement of the product that writes these tables is in `swamp.data` (data, journal) or `swamp.tokens` (tokens,
-machines). Times are ISO 8601 text, ids are text, documents are JSON text, states are words.
+Every statement of the product that writes these tables is in `swamp.data` (data, journal) or `swamp.tokens` (the
+tables of tokens and machines). Times are ISO 8601 text, ids are text, documents are JSON text, states are words.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 
 from swamp.errors import Invalid
 
-VERSION = 3
+VERSION = 4
 
 _VERSION_1 = """
 CREATE TABLE meta (
@@ -159,7 +159,18 @@ CREATE TABLE drained (
 ) WITHOUT ROWID;
 """
 
-_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3}
+_VERSION_4 = """
+-- Who may hand runs to the orchestrator from another machine.
+CREATE TABLE access_tokens (
+    name TEXT PRIMARY KEY,
+    secret_hash TEXT NOT NULL,              -- SHA-256, hex
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    revoked_at TEXT
+) WITHOUT ROWID;
+"""
+
+_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}
 
 
 def migrate(connection: sqlite3.Connection) -> None:

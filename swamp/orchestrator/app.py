@@ -4,7 +4,6 @@ watch it by."""
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import sqlite3
 import uuid
@@ -12,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import NoReturn
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,7 +26,9 @@ from swamp.orchestrator import fleet
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.enrollment import Enrollment
 from swamp.orchestrator.figures import exposition
+from swamp.orchestrator.gate import Guest, Reception, refusal
 from swamp.orchestrator.readiness import why_not_ready
+from swamp.orchestrator.slowness import Slowness
 from swamp.tokens import store as tokens
 from swamp.tokens.token import is_live
 from swamp.wire.messages import SESSION_PATH, Refusal
@@ -37,7 +37,6 @@ from swamp.workflows.plan import Plan, plan_probe
 
 log = logging.getLogger("swamp.orchestrator")
 
-_STATUS = {1: 422, 2: 400, 3: 404, 4: 403, 5: 503, 75: 409}
 _BATCH = 500  #: events sent in one piece
 
 
@@ -52,6 +51,10 @@ class Watchers:
     def end(self) -> None:
         """Send everybody away who waits. Belongs to the loop's thread."""
         self.over = True
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Have everybody look again. Belongs to the loop's thread."""
         self._wake(set(self._waiting))
 
     def notify(self, runs: set[str]) -> None:
@@ -78,46 +81,41 @@ class Watchers:
 
 
 class App:
-    """The requests of the command line. Every one but a worker's, and but `/health` and `/ready`, needs the secret of
-    `.swamp/serve.json`; `/metrics` only where the port is open to other machines (`open_metrics` False)."""
+    """The requests of the command line. Who may ask is decided by the gate before it."""
 
-    def __init__(self, core: Core, watchers: Watchers, secret: str, repo_id: str, *, open_metrics: bool) -> None:
+    def __init__(self, core: Core, watchers: Watchers, reception: Reception, slowness: Slowness, repo_id: str) -> None:
         self._core = core
         self._watchers = watchers
-        self._secret = secret.encode()
+        self._reception = reception
         self._repo_id = repo_id
-        enrollment = Enrollment(core)
+        enrollment = Enrollment(core, slowness)
         self._readiness = readiness = Readiness(lambda: why_not_ready(core))
         self.asgi = Starlette(
             routes=[
                 *health_routes(lambda: core.alive, readiness),
-                Route("/metrics", self._metrics if open_metrics else self._guarded(self._metrics)),
-                Route("/api/ping", self._guarded(self._ping)),
-                Route("/api/runs", self._guarded(self._run), methods=["POST"]),
-                Route("/api/runs/{run}/events", self._guarded(self._events)),
-                Route("/api/runs/{run}/cancel", self._guarded(self._cancel), methods=["POST"]),
-                Route("/api/tokens/{name}/changed", self._guarded(self._token_changed), methods=["POST"]),
-                Route("/api/workers", self._guarded(self._workers)),
-                Route("/api/workers/drained", self._guarded(self._drained), methods=["POST"]),
-                Route("/api/ready", self._guarded(self._ready)),
-                Route("/api/queue", self._guarded(self._queue)),
+                Route("/metrics", self._metrics),
+                Route("/api/ping", self._answering(self._ping)),
+                Route("/api/runs", self._answering(self._run), methods=["POST"]),
+                Route("/api/runs/{run}/events", self._answering(self._events)),
+                Route("/api/runs/{run}/cancel", self._answering(self._cancel), methods=["POST"]),
+                Route("/api/tokens/{name}/changed", self._answering(self._token_changed), methods=["POST"]),
+                Route("/api/access/changed", self._answering(self._access_changed), methods=["POST"]),
+                Route("/api/workers", self._answering(self._workers)),
+                Route("/api/workers/drained", self._answering(self._drained), methods=["POST"]),
+                Route("/api/ready", self._answering(self._ready)),
+                Route("/api/queue", self._answering(self._queue)),
                 WebSocketRoute(SESSION_PATH, enrollment.serve),
             ]
         )
 
-    def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
+    def _answering(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answering(request: Request) -> Response:
             try:
-                given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-                if not hmac.compare_digest(given, self._secret):
-                    _refuse()
                 return await handler(request)
             except SwampError as error:
-                return JSONResponse(
-                    {**error.as_dict(), "exitCode": error.exit_code}, status_code=_STATUS.get(error.exit_code, 500)
-                )
+                return refusal(error)
 
-        return guarded
+        return answering
 
     async def _metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
@@ -147,7 +145,7 @@ class App:
             self._core.engine.accept(tx, run_id, plan, wanted.timeout)
 
         await asyncio.wrap_future(self._core.ask(accept))
-        return self._stream(run_id, 0)
+        return self._stream(Guest.of(request), run_id, 0, True)
 
     async def _events(self, request: Request) -> Response:
         run_id = request.path_params["run"]
@@ -156,14 +154,16 @@ class App:
             raise Invalid(f"'{after}' is no number of an event")
         with self._core.store.read() as tx:
             run_id = journal.get_run(tx, run_id).id
-        return self._stream(run_id, int(after))
+        follow = request.query_params.get("follow", "1") != "0"
+        return self._stream(Guest.of(request), run_id, int(after), follow)
 
-    def _stream(self, run_id: str, after: int) -> Response:
-        return StreamingResponse(self._lines(run_id, after), media_type="application/x-ndjson")
+    def _stream(self, guest: Guest, run_id: str, after: int, follow: bool) -> Response:
+        return StreamingResponse(self._lines(guest, run_id, after, follow), media_type="application/x-ndjson")
 
-    async def _lines(self, run_id: str, after: int) -> AsyncIterator[bytes]:
-        """Stored events, in order, from number `after` + 1 on, until the run has ended. What is told was stored, so
-        nothing is told twice or left out, however slow the reader is."""
+    async def _lines(self, guest: Guest, run_id: str, after: int, follow: bool) -> AsyncIterator[bytes]:
+        """Stored events, in order, from number `after` + 1 on, until the run has ended, or, not to `follow`, until
+        there are no more. What is told was stored, so nothing is told twice or left out, however slow the reader is.
+        A guest whose token is over is told nothing more."""
         woken = self._watchers.watch(run_id)
         try:
             while True:
@@ -171,10 +171,12 @@ class App:
                 with self._core.store.read() as tx:
                     ended = journal.get_run(tx, run_id).status != "running"
                     rows = journal.read_event_lines(tx, run_id, after, _BATCH)
+                if not self._reception.still_admits(guest):
+                    return
                 if rows:
                     after = rows[-1][0]
                     yield "".join(f"{line}\n" for _, line in rows).encode()
-                elif ended or self._watchers.over:
+                elif ended or not follow or self._watchers.over:
                     return
                 else:
                     await woken.wait()
@@ -184,11 +186,25 @@ class App:
     async def _cancel(self, request: Request) -> Response:
         run_id = request.path_params["run"]
 
-        def cancel(tx: sqlite3.Connection) -> bool:
-            return self._core.cancel_run(journal.get_run(tx, run_id).id)
+        def cancel(tx: sqlite3.Connection) -> tuple[journal.RunRow, bool]:
+            run = journal.run_to_cancel(tx, run_id)
+            return run, self._core.cancel_run(run.id)
 
-        canceled = await asyncio.wrap_future(self._core.ask(cancel))
-        return JSONResponse({"canceled": canceled})
+        run, canceled = await asyncio.wrap_future(self._core.ask(cancel))
+        return JSONResponse(
+            {
+                "canceled": canceled,
+                "run": run.id,
+                "workflowName": run.workflow_name,
+                "owner": run.owner,
+                "previousStatus": run.status,
+            }
+        )
+
+    async def _access_changed(self, _request: Request) -> Response:
+        """A client token was revoked: whoever listens with it is sent away."""
+        self._watchers.wake_all()
+        return JSONResponse({})
 
     async def _token_changed(self, request: Request) -> Response:
         """A token's row changed: whoever may not be here any more goes, before this answers."""
@@ -226,10 +242,6 @@ class App:
     async def _workers(self, _request: Request) -> Response:
         found = await asyncio.wrap_future(self._core.ask(lambda _: fleet.workers(self._core)))
         return JSONResponse({"workers": found})
-
-
-def _refuse() -> NoReturn:
-    raise NotAllowed("the orchestrator does not accept this secret", hint="run the command in its repository")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
-"""How the commands of a repository reach its running orchestrator: a small HTTP client.
+"""How commands reach a running orchestrator: a small HTTP client.
 
-The orchestrator writes `.swamp/serve.json` (mode 0600): `url`, `secret`, `pid`, `repoId`, `startedAt`. Every request
-carries `Authorization: Bearer <secret>`. Bodies are JSON:
+Those of its repository find it by `.swamp/serve.json` (mode 0600): `url`, `secret`, `certificate`, `pid`, `repoId`,
+`startedAt`. Those elsewhere are told its address and have a client token. Every request carries
+`Authorization: Bearer <secret or token>`. Bodies are JSON:
 
     GET  /api/ping                      {repoId}; anything else is not this repository's orchestrator
     POST /api/runs                      {workflow or probe, run?, timeout?} -> the run's events, one JSON object a line
-    GET  /api/runs/<id>/events?after=N  the events from number N + 1 on, and those still to come
-    POST /api/runs/<id>/cancel          {canceled}; false: it was not running
+    GET  /api/runs/<id>/events?after=N  the events from number N + 1 on, and those still to come (not with &follow=0)
+    POST /api/runs/<id>/cancel          {canceled, run, workflowName, owner, previousStatus}; false: it was not running
     POST /api/tokens/<name>/changed     {}; answered after the orchestrator acted on the change
+    POST /api/access/changed            {}; a client token was revoked
     GET  /api/workers                   {workers: [WorkerDocument]}
     POST /api/workers/drained           {}; who takes no new steps has changed on disk
     GET  /api/queue?limit=N             {waiting: [WaitingDocument], total}
@@ -22,12 +24,14 @@ import hashlib
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypedDict, cast
 from urllib.parse import quote, urlsplit
 
+from swamp.addresses import bracketed, crosses_the_network
 from swamp.errors import Failed, Invalid, NotAllowed, SwampError, Unreachable
 from swamp.repo import Repo
-from swamp.tls import pinning_context
+from swamp.tls import client_context, pinning_context
 from swamp.workflows.events import Event
 
 if TYPE_CHECKING:
@@ -78,14 +82,28 @@ class QueueDocument(TypedDict):
     total: int  #: those that are left out included
 
 
+class CancelDocument(TypedDict):
+    """The answer to `POST /api/runs/<id>/cancel`."""
+
+    canceled: bool  #: false: it was not running, or is driven by a command
+    run: str
+    workflowName: str
+    owner: str  #: who drives it: `serve` or `command`
+    previousStatus: str
+
+
 @dataclass(frozen=True)
 class Client:
-    """A running orchestrator, as the commands of its repository see it."""
+    """A running orchestrator, as a command sees it."""
 
     url: str
     secret: str = field(repr=False)
     certificate: str | None = None
-    """SHA-256 of the only certificate that is taken for the orchestrator's, with `https://`."""
+    """SHA-256 of the only certificate that is taken for the orchestrator's, with `https://`. None: a CA decides."""
+    ca_certificate: Path | None = None
+    """With `https://` and no `certificate`: whom to believe. None: the system's CAs."""
+    restart: str = _RESTART
+    """What to do when it does not answer."""
 
     def run(self, body: Mapping[str, object]) -> Generator[Event, None, None]:
         """Start a run and follow it to its end.
@@ -99,13 +117,26 @@ class Client:
         """The run's events from number `after` + 1 on, to its end. Raises as `run` does."""
         return self._stream("GET", f"/api/runs/{quote(run_id, safe='')}/events?after={after}")
 
-    def cancel(self, run_id: str) -> None:
+    def events_so_far(self, run_id: str) -> Generator[Event, None, None]:
+        """The run's events up to now. Raises as `run` does."""
+        path = f"/api/runs/{quote(run_id, safe='')}/events?after=0&follow=0"
+        return self._events(*self._request("GET", path, None, None), follow=False)
+
+    def cancel(self, run_id: str) -> CancelDocument:
         """Ask for the end of the run; its events tell when it has ended. Raises `NotFound`, `Unreachable`."""
-        self._ask("POST", f"/api/runs/{quote(run_id, safe='')}/cancel", {})
+        path = f"/api/runs/{quote(run_id, safe='')}/cancel"
+        answer = self._ask("POST", path, {})
+        if not isinstance(answer, dict):
+            raise self._not_understood(path)
+        return cast("CancelDocument", answer)
 
     def token_changed(self, name: str) -> None:
         """Have the orchestrator act on a token that was revoked or made again. Raises `Unreachable`."""
         self._ask("POST", f"/api/tokens/{quote(name, safe='')}/changed", {})
+
+    def access_changed(self) -> None:
+        """Have the orchestrator act on a client token that was revoked. Raises `Unreachable`."""
+        self._ask("POST", "/api/access/changed", {})
 
     def workers(self) -> list[WorkerDocument]:
         """Every worker that the orchestrator knows. Raises `Unreachable`."""
@@ -169,7 +200,9 @@ class Client:
         connection, response = self._request(method, path, body, None)
         return self._events(connection, response)
 
-    def _events(self, connection: HTTPConnection, response: HTTPResponse) -> Generator[Event, None, None]:
+    def _events(
+        self, connection: HTTPConnection, response: HTTPResponse, *, follow: bool = True
+    ) -> Generator[Event, None, None]:
         from http.client import HTTPException
 
         run_id = ""
@@ -181,6 +214,8 @@ class Client:
                     received = response.read1(_READ_BYTES)
                 except (OSError, HTTPException) as error:
                     raise self._lost(run_id) from error
+                if not received and not follow and not rest:
+                    return
                 if not received:
                     raise self._lost(run_id)
                 *lines, rest = (rest + received).split(b"\n")
@@ -224,10 +259,18 @@ class Client:
                 self._refused(path, response)
         except BaseException as error:
             connection.close()
+            if type(error).__name__ == "SSLCertVerificationError":  # not imported, for the start's sake
+                raise Unreachable(
+                    f"the certificate of {self.url} is not believed: {getattr(error, 'verify_message', '')}",
+                    hint="name the CA that signed it with --ca-cert, and the orchestrator as the certificate does",
+                    code="bad_certificate",
+                ) from error
             if isinstance(error, ConnectionRefusedError):
-                raise _NobodyThere(f"no orchestrator answers at {self.url}", hint=_RESTART) from error
+                raise _NobodyThere(f"no orchestrator answers at {self.url}", hint=self.restart) from error
             if isinstance(error, TimeoutError):
                 raise self._gone(f"did not answer within {timeout:.0f} seconds") from error
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+                raise self._gone(f"cannot be reached: {error.strerror or error}") from error
             if isinstance(error, (OSError, HTTPException)):
                 raise self._gone("closed the connection") from error
             raise
@@ -240,16 +283,19 @@ class Client:
         host, port = address.hostname or "", address.port
         if address.scheme == "http":
             return HTTPConnection(host, port, timeout=timeout)
-        return HTTPSConnection(host, port, timeout=timeout, context=pinning_context())
+        context = pinning_context() if self.certificate is not None else client_context(self.ca_certificate)
+        return HTTPSConnection(host, port, timeout=timeout, context=context)
 
     def _check_certificate(self, connection: HTTPConnection) -> None:
-        """Before anything is said: the certificate is the one that the orchestrator wrote down, whatever its name is
-        and whoever signed it."""
+        """Before anything is said: the certificate is the one that the orchestrator wrote down, if it did, whatever its
+        name is and whoever signed it."""
+        if self.certificate is None:
+            return
         shown = getattr(connection.sock, "getpeercert", lambda _binary: None)(True)
         if shown is not None and hashlib.sha256(shown).hexdigest() != self.certificate:
             raise NotAllowed(
                 f"what answers at {self.url} shows another certificate than this repository's orchestrator",
-                hint=_RESTART,
+                hint=self.restart,
                 code="bad_certificate",
             )
 
@@ -260,25 +306,26 @@ class Client:
             document = None
         if isinstance(document, dict) and isinstance(document.get("error"), str):
             raise _as_error(document)
-        if response.status == 401:
-            raise NotAllowed(f"the orchestrator at {self.url} does not accept this repository's secret", hint=_RESTART)
         raise Failed(
-            f"the orchestrator at {self.url} answered '{response.status} {response.reason}' to {path}", hint=_RESTART
+            f"the orchestrator at {self.url} answered '{response.status} {response.reason}' to {path}",
+            hint=self.restart,
         )
 
     def _gone(self, what: str) -> Unreachable:
-        return Unreachable(f"the orchestrator at {self.url} {what}", hint=_RESTART)
+        return Unreachable(f"the orchestrator at {self.url} {what}", hint=self.restart)
 
     def _lost(self, run_id: str) -> Unreachable:
         what = f"run {run_id}" if run_id else "the run"
         return Unreachable(
             f"lost the orchestrator at {self.url} before {what} had ended",
-            hint=f"start it again with: swamp serve   then see: swamp workflow logs -f {run_id or '<workflow>'}",
+            hint=f"{self.restart}\nthen see: swamp workflow logs -f {run_id or '<workflow>'}",
             code="connection_lost",
         )
 
     def _not_understood(self, path: str) -> Failed:
-        return Failed(f"the orchestrator at {self.url} gave an answer to {path} that is not understood", hint=_RESTART)
+        return Failed(
+            f"the orchestrator at {self.url} gave an answer to {path} that is not understood", hint=self.restart
+        )
 
 
 class _NobodyThere(Unreachable):
@@ -302,7 +349,9 @@ def find(repo: Repo) -> Client | None:
         ) from error
     try:
         info = json.loads(content)
-        client = Client(_checked_url(str(info["url"])), str(info["secret"]), info.get("certificate"))
+        url = _checked_url(str(info["url"]))
+        # Without its fingerprint no certificate is right.
+        client = Client(url, str(info["secret"]), str(info.get("certificate", "")))
         repo_id = str(info["repoId"])
     except (ValueError, TypeError, KeyError) as error:
         raise Invalid(
@@ -310,6 +359,43 @@ def find(repo: Repo) -> Client | None:
             hint="if no orchestrator runs, remove the file; else stop it and start it again with: swamp serve",
         ) from error
     return client if client.is_at_home(repo_id) else None
+
+
+def remote(url: str, token: str, ca_certificate: Path | None) -> Client:
+    """The orchestrator at an address that a person typed. Raises `Invalid`, `NotAllowed` for one that would show the
+    token to the network."""
+    try:
+        address = urlsplit(url)
+        port = address.port
+    except ValueError:
+        address, port = urlsplit(""), None
+    if "@" in url or address.query or address.fragment:
+        # Not repeated: it may hold a secret.
+        raise Invalid(
+            "the server's address holds a user, a password or a token",
+            hint="write for example https://swamp.example:9090, and give the token with --server-token-file or "
+            "SWAMP_SERVER_TOKEN",
+            code="secret_in_url",
+        )
+    if address.scheme not in ("http", "https") or not address.hostname or address.path not in ("", "/"):
+        meant = {"ws": "http", "wss": "https"}.get(address.scheme)
+        raise Invalid(
+            f"'{url}' is not the address of an orchestrator",
+            hint=f"write {meant}://{address.netloc}" if meant else "write for example https://swamp.example:9090",
+        )
+    url = f"{address.scheme}://{bracketed(address.hostname)}:{port or 9090}"
+    if crosses_the_network(url):
+        raise NotAllowed(
+            f"{url} is on another machine, and without TLS the token would be shown to the network",
+            hint="use https:// (swamp serve --cert-file <file> --key-file <file>), or an SSH tunnel:\n"
+            f"ssh -N -L 9090:localhost:{port or 9090} {address.hostname}   and --server http://localhost:9090",
+            code="insecure_server",
+        )
+    if ca_certificate is not None:
+        client_context(ca_certificate)
+    return Client(
+        url, token, ca_certificate=ca_certificate, restart="check the address, and that the orchestrator runs there"
+    )
 
 
 def _checked_url(url: str) -> str:

@@ -25,6 +25,7 @@ from swamp.orchestrator import admission
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.leases import HEARTBEAT
 from swamp.orchestrator.members import Member, Process
+from swamp.orchestrator.slowness import STRANGERS, Slowness
 from swamp.tokens import secrets as token_secrets
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Token
@@ -99,8 +100,9 @@ class _Joined:
 class Enrollment:
     """Handles the WebSocket of one worker after the other."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, slowness: Slowness) -> None:
         self._core = core
+        self._slowness = slowness
 
     async def serve(self, websocket: WebSocket) -> None:
         """From the first frame to the end of the session."""
@@ -124,7 +126,8 @@ class Enrollment:
             return None
         begun = await asyncio.to_thread(self._begin, opening)
         if begun is None:
-            await self._refuse(websocket, opening.token, _UNKNOWN)
+            if await self._slowness.failed(await asyncio.to_thread(self._known, opening.token)):
+                await self._refuse(websocket, opening.token, _UNKNOWN)
             return None
         responder, superseded = begun
         await websocket.send_bytes(messages.pack_reply(responder.write()))
@@ -132,6 +135,11 @@ class Enrollment:
         if not isinstance(hello, Hello):
             raise Malformed("the handshake does not end with a hello")
         return _Met(WorkerSession(websocket, responder), hello, responder.peer_static, opening.token, superseded)
+
+    def _known(self, name: str) -> str:
+        """The token's name, if there is one of that name."""
+        with self._core.store.read() as tx:
+            return STRANGERS if tokens.find(tx, name) is None else f"worker token {name}"
 
     def _secrets(self, name: str) -> list[bytes]:
         """The secrets that the token of that name has and had, whatever its state: a refusal that says more is then

@@ -53,7 +53,33 @@ def follow(repo: Repo, run_id: str, notice: Callable[[str], None]) -> Iterator[E
             pass  # it went away; below we wait for it
         if pauses == 0:
             notice("The orchestrator is away; waiting for it. Ctrl-C leaves, the run goes on.")
-        time.sleep(random.uniform(0.5, 1.0) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**pauses))  # noqa: S311
+        time.sleep(_pause(pauses))
+        pauses += 1
+
+
+def follow_remote(client: Client, run: str, notice: Callable[[str], None]) -> Iterator[Event]:
+    """The events of a run of another machine's orchestrator, from the first to the last.
+
+    Waits for one that goes away after it has answered once. Raises `Unreachable`, and what it refuses.
+    """
+    after = pauses = 0
+    while True:
+        try:
+            for event in client.events(run, after):
+                if pauses:
+                    notice("The orchestrator is back.")
+                    pauses = 0
+                run = str(event.get("run", run))  # a workflow's newest run may soon be another one
+                after = _number(event)
+                yield event
+                if event.get("kind") == "run-finished":
+                    return
+        except Unreachable:
+            if not after:
+                raise
+        if pauses == 0:
+            notice("The orchestrator is away; waiting for it. Ctrl-C leaves, the run goes on.")
+        time.sleep(_pause(pauses))
         pauses += 1
 
 
@@ -81,6 +107,10 @@ def stored(store: Store, run_id: str, after: int = 0) -> Iterator[Event]:
             yield json.loads(line)
         if len(part) < _PART:
             return
+
+
+def _pause(before: int) -> float:
+    return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**before)  # noqa: S311
 
 
 def _of_database(repo: Repo, run_id: str, after: int) -> Iterator[Event]:

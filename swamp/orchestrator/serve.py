@@ -12,38 +12,36 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import uvicorn
 
 from swamp import marker
 from swamp.addresses import bracketed, is_loopback
 from swamp.clock import iso, utc_now
 from swamp.data.store import Store
-from swamp.errors import Busy, Invalid, Unreachable
+from swamp.errors import Busy, Invalid
 from swamp.files import make_private_dir, write_atomically
 from swamp.models.environment import step_environment
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.exposure import check_binding, check_redis
+from swamp.orchestrator.gate import Gate, Reception
 from swamp.orchestrator.keys import OrchestratorKeys, load_or_create_keys
 from swamp.orchestrator.redis_server import RedisOptions, RedisServer
+from swamp.orchestrator.slowness import Slowness
 from swamp.orchestrator.transport import BellListener, RedisAddress, Transport
+from swamp.orchestrator.web import WebServer
 from swamp.repo import Repo
 from swamp.threads import hand_over_soon
-from swamp.tls import fingerprint, server_context
+from swamp.tls import fingerprint, names_of, server_context
 
 if TYPE_CHECKING:
     import ssl
 
 log = logging.getLogger("swamp.orchestrator")
-
-#: Seconds that open requests get when the orchestrator stops; what they watch goes on without them.
-FAREWELL = 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class ServeOptions:
     key: Path | None = None  #: None: in the file of the certificate
     insecure_bind: bool = False
     remote_only: bool = False  #: no step runs on this machine
+    allowed_hosts: tuple[str, ...] = ()  #: names, besides its own, by which commands may ask for it
 
 
 def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None:
@@ -81,8 +80,13 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         server = RedisServer(repo, options.redis, keys, environ)
         stack.callback(server.stop)
         address = server.start()
-        door = Door(listener, tls, fingerprint(options.certificate) if options.certificate is not None else None)
         environment = step_environment(environ, options.redis.secrets)
+        names = {options.host, *options.allowed_hosts}
+        if options.certificate is None:
+            door = Door(listener, None, None, frozenset(names))
+        else:
+            names.update(names_of(options.certificate))
+            door = Door(listener, tls, fingerprint(options.certificate), frozenset(names))
         asyncio.run(_serve(repo, store, keys, server, address, door, environment, options))
 
 
@@ -93,6 +97,7 @@ class Door:
     listener: socket.socket
     tls: ssl.SSLContext | None
     fingerprint: str | None  #: of the certificate, by which the repository's own commands know it
+    names: frozenset[str]  #: by which it may be asked for
 
     @property
     def address(self) -> str:
@@ -132,8 +137,13 @@ async def _serve(
     boot = secrets.token_hex(8)
     core = Core(repo, store, keys, transport, environment, boot, watchers.notify, remote_only=options.remote_only)
     bell = BellListener(transport, core.ring)
-    app = App(core, watchers, secret, repo_id, open_metrics=is_loopback(str(door.listener.getsockname()[0])))
-    web = _WebServer(app.asgi, door.tls)
+    slowness = Slowness()
+    reception = Reception(store, secret, slowness)
+    app = App(core, watchers, reception, slowness, repo_id)
+    # Where the port is open to other machines the figures are for those who have a token.
+    open_paths = {"/metrics"} if is_loopback(str(door.listener.getsockname()[0])) else ()
+    gate = Gate(app.asgi, reception, door.names, open_paths)
+    web = WebServer(gate, door.tls)
     told = asyncio.Event()
     core.start()
     bell.start()
@@ -259,42 +269,3 @@ def _heeding_signals(told: asyncio.Event, insist: Callable[[], None]) -> Iterato
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-class _WebServer(uvicorn.Server):
-    """Uvicorn without its own ideas about signals."""
-
-    def __init__(self, app: object, tls: ssl.SSLContext | None) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # type: ignore[arg-type]
-                lifespan="off",
-                log_config=None,
-                log_level=logging.WARNING,
-                access_log=False,
-                ws="websockets-sansio",
-                ws_per_message_deflate=False,
-                timeout_graceful_shutdown=FAREWELL,
-                server_header=False,
-            )
-        )
-        self.config.load()
-        self.config.ssl = tls
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    @asynccontextmanager
-    async def running(self, listener: socket.socket) -> AsyncIterator[None]:
-        serving = asyncio.create_task(self.serve(sockets=[listener]))
-        try:
-            while not self.started:
-                if serving.done():
-                    await serving
-                    raise Unreachable("the web server did not start")
-                await asyncio.sleep(0.001)
-            yield
-        finally:
-            self.should_exit = True
-            await serving

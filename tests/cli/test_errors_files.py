@@ -58,6 +58,7 @@ def repo(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rep
 
 READERS_OF_THE_DATABASE = [
     ["worker", "token", "create", "node", "--duration", "1h"],
+    ["access", "token", "create", "laptop", "--duration", "1h"],
     ["worker", "token", "list"],
     ["worker", "token", "revoke", "node"],
     ["worker", "list"],

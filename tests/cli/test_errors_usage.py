@@ -24,6 +24,7 @@ WITHOUT_REPOSITORY = {
 }
 RIGHT: dict[Words, list[str]] = {
     ("worker", "token", "create"): ["name", "--duration", "1h"],
+    ("access", "token", "create"): ["name", "--duration", "1h"],
     ("model", "create"): ["command/shell", "name", "--arg", "execute.run=true"],
     ("data", "query"): ["true"],
 }

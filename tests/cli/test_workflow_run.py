@@ -146,7 +146,7 @@ def test_when_the_orchestrator_dies_before_it_answers_the_id_of_what_it_may_have
     body = orchestrator.asked[-1][2]
     assert isinstance(body, dict)
     assert "it may have accepted the run before" in ended.stderr
-    assert f"swamp workflow history get {body['run']}" in ended.stderr
+    assert f"swamp workflow logs {body['run']}" in ended.stderr
 
 
 def test_a_target_without_an_orchestrator_is_refused_before_anything_starts(repo: Repo) -> None:

@@ -141,15 +141,9 @@ def test_where_other_machines_reach_the_port_metrics_need_the_secret(stage: Stag
     orchestrator = stage.start("serve", "--port", str(stage.port), "--host", "0.0.0.0", "--insecure-bind")
     orchestrator.wait_for_line("listening on ws://0")
     url = f"http://127.0.0.1:{stage.port}/metrics"
-    assert ask(stage.port, "/metrics") == (
-        403,
-        {
-            "error": "the orchestrator does not accept this secret",
-            "code": "not_allowed",
-            "hint": "run the command in its repository",
-            "exitCode": 4,
-        },
-    )
+    status, refusal = ask(stage.port, "/metrics")
+    assert status == 403
+    assert refusal["error"] == "the orchestrator wants a token"
     secret = json.loads((stage.root / ".swamp/serve.json").read_text())["secret"]
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret}"})
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as response:

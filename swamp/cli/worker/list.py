@@ -10,10 +10,10 @@ from contextlib import closing
 import click
 
 from swamp.cli.context import Context, examples, options_with
+from swamp.cli.server import Server, server_options
 from swamp.clock import iso
 from swamp.data.store import Store
 from swamp.errors import Unreachable
-from swamp.orchestrator import client
 from swamp.orchestrator.client import WorkerDocument
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
@@ -34,15 +34,17 @@ CLEAR = "\x1b[H\x1b[2J"
     help="Also the machines whose token has expired or was revoked.",
 )
 @options_with("Answer with one JSON document; with --watch one on a line of its own for every change.")
-def command(ctx: Context, watch: bool, everyone: bool) -> None:
+@server_options
+def command(ctx: Context, server: Server, watch: bool, everyone: bool) -> None:
     """List the workers with their status, used and total slots, platform and when they were last seen.
 
-    Without a running orchestrator every worker is disconnected. Ctrl-C ends --watch.
+    Without a running orchestrator every worker is disconnected. Ctrl-C ends --watch. With --server, --all shows no more
+    than the orchestrator knows.
     """
     if watch:
-        _watch(ctx, lambda: _workers(ctx, everyone=everyone))
+        _watch(ctx, lambda: _workers(ctx, server, everyone=everyone))
         return
-    workers = _workers(ctx, everyone=everyone)
+    workers = _workers(ctx, server, everyone=everyone)
     if ctx.json:
         ctx.document(workers)
     else:
@@ -77,12 +79,12 @@ def _without_times(workers: Sequence[WorkerDocument]) -> list[WorkerDocument]:
     return [{**worker, "lastSeenAt": None} for worker in workers]
 
 
-def _workers(ctx: Context, *, everyone: bool) -> list[WorkerDocument]:
-    orchestrator = client.find(ctx.repo)
+def _workers(ctx: Context, server: Server, *, everyone: bool) -> list[WorkerDocument]:
+    orchestrator = server.orchestrator(ctx)
     if orchestrator is None:
         return _on_record(ctx, everyone=everyone)
     workers = orchestrator.workers()
-    if everyone:
+    if everyone and server.url is None:
         known = {worker["machine"] for worker in workers}
         workers += [worker for worker in _on_record(ctx, everyone=True) if worker["machine"] not in known]
     return workers

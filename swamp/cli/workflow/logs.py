@@ -9,11 +9,12 @@ from contextlib import closing
 import click
 
 from swamp.cli.context import Context, examples, options_with
+from swamp.cli.server import Server, server_options
 from swamp.data import journal
 from swamp.data.store import Store
 from swamp.errors import Interrupted, Unreachable
 from swamp.orchestrator.client import find
-from swamp.orchestrator.following import follow, follow_beside, stored
+from swamp.orchestrator.following import follow, follow_beside, follow_remote, stored
 from swamp.output.jsonl import JsonLines
 from swamp.output.listener import Listener
 from swamp.output.loglines import LogLines
@@ -25,7 +26,8 @@ from swamp.workflows.events import Event
 @click.argument("run")
 @click.option("-f", "--follow", "to_the_end", is_flag=True, help="Go on until the run has ended, and exit as it did.")
 @options_with("Print the run's events instead, each as JSON on a line of its own.")
-def command(ctx: Context, run: str, to_the_end: bool) -> None:
+@server_options
+def command(ctx: Context, server: Server, run: str, to_the_end: bool) -> None:
     """Show every line that the steps of RUN have printed so far, in order, as `[job/step] line`.
 
     RUN is a run's id, the beginning of one, or a workflow's name for its newest run. Any number of terminals may follow
@@ -36,21 +38,27 @@ def command(ctx: Context, run: str, to_the_end: bool) -> None:
     orchestrator runs; 130 left with Ctrl-C.
     """
     view = (JsonLines if ctx.json else LogLines)(sys.stdout, sys.stderr)
-    with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store:
-        with store.read() as tx:
-            row = journal.get_run(tx, run)
-        events = _to_the_end(ctx, store, row, view) if to_the_end else stored(store, row.id)
-        watched = Watched(row.workflow_name or f"run {row.id}", view)
-        try:
-            for event in events:
-                watched.event(event)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"left run {row.id}", hint=f"follow it again with: swamp workflow logs -f {row.id}"
-            ) from None
+    elsewhere = server.elsewhere(ctx)
+    if elsewhere is not None:
+        watched = Watched(run, view)
+        _show(watched, follow_remote(elsewhere, run, view.note) if to_the_end else elsewhere.events_so_far(run), run)
+    else:
+        with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store:
+            with store.read() as tx:
+                row = journal.get_run(tx, run)
+            watched = Watched(row.workflow_name or f"run {row.id}", view)
+            _show(watched, _to_the_end(ctx, store, row, view) if to_the_end else stored(store, row.id), row.id)
     view.close()
     if to_the_end:
         watched.check()
+
+
+def _show(watched: Watched, events: Iterator[Event], run: str) -> None:
+    try:
+        for event in events:
+            watched.event(event)
+    except KeyboardInterrupt:
+        raise Interrupted(f"left run {run}", hint=f"follow it again with: swamp workflow logs -f {run}") from None
 
 
 def _to_the_end(ctx: Context, store: Store, run: journal.RunRow, view: Listener) -> Iterator[Event]:

@@ -12,9 +12,10 @@ from types import FrameType
 import click
 
 from swamp.cli.context import Context, examples, options_with
+from swamp.cli.server import Server, server_options
 from swamp.clock import duration_text, parse_duration
 from swamp.errors import Interrupted, NotFound, Unreachable
-from swamp.orchestrator.client import Client, find
+from swamp.orchestrator.client import Client
 from swamp.output.choose import listener_for
 from swamp.output.fields import text_of
 from swamp.output.listener import Listener
@@ -28,17 +29,20 @@ from swamp.workflows.events import Event
         "swamp workflow run remote-demo",
         "swamp workflow run remote-demo --json",
         "swamp workflow run nightly --timeout 2h --detach",
+        "swamp workflow run nightly --server https://swamp.example:9090 --server-token-file token.txt",
     ),
 )
 @click.argument("name", metavar="WORKFLOW")
 @click.option("--timeout", metavar="DURATION", help="Cancel the run when it has taken this long: 90s, 15m, 2h, 1d.")
 @click.option("--detach", is_flag=True, help="Print the run's id as soon as it is accepted, and leave it to itself.")
 @options_with("Print the run's events instead, each as JSON on a line of its own.")
-def command(ctx: Context, name: str, timeout: str | None, detach: bool) -> None:
+@server_options
+def command(ctx: Context, server: Server, name: str, timeout: str | None, detach: bool) -> None:
     """Run the workflow WORKFLOW (name or id) and show it while it runs.
 
     A running orchestrator of this repository (swamp serve) runs it; without one, a workflow whose steps have no
-    target runs here. Ctrl-C cancels the run; pressed again, it leaves the run to end by itself.
+    target runs here. With --server the orchestrator there runs the workflow of that name in its repository, and no
+    repository is needed here. Ctrl-C cancels the run; pressed again, it leaves the run to end by itself.
 
     With --timeout the orchestrator ends the run when its time is over, also if this command has gone or the
     orchestrator itself was away meanwhile. It then counts as canceled: `the run took longer than 30s`.
@@ -47,7 +51,7 @@ def command(ctx: Context, name: str, timeout: str | None, detach: bool) -> None:
     no orchestrator runs; 130 canceled with Ctrl-C.
     """
     limit = parse_duration(timeout) if timeout is not None else None
-    orchestrator = find(ctx.repo)
+    orchestrator = server.orchestrator(ctx)
     # The id is ours, so that it is known what to ask for should the orchestrator die before it answers.
     wanted = {"workflow": name, "run": str(uuid.uuid4())}
     if limit is not None:
@@ -100,7 +104,7 @@ def _accepted(orchestrator: Client, wanted: Mapping[str, object]) -> Generator[E
             raise
         raise Unreachable(
             f"{error.message}; it may have accepted the run before",
-            hint=f"look after starting it again with: swamp serve\nfor: swamp workflow history get {wanted['run']}",
+            hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {wanted['run']}",
             code=error.code,
         ) from error
 
