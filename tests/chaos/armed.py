@@ -4,8 +4,8 @@ Lines that come in on the descriptor CHAOS_CONTROL arm it: `point TAB n TAB acti
 appends to the file CHAOS_NOTES what it is about to do, synced, and does it: `kill` (itself), `stop` (itself, until
 somebody continues it), `server` (kills the Redis server) or `flush` (empties it).
 
-A worker also notes every step that it is about to start, before it does, and tells the step who it is, by
-CHAOS_DISPATCH, CHAOS_MACHINE and CHAOS_EPOCH: the steps under test note that they run.
+A worker also notes every step that it is about to start, before it does, and every result that its outbox has, and
+tells the step who it is, by CHAOS_DISPATCH, CHAOS_MACHINE and CHAOS_EPOCH: the steps under test note that they run.
 """
 
 from __future__ import annotations
@@ -148,7 +148,16 @@ def note_starts(notes: Notes) -> None:
 
         return invoke
 
+    def around_put(real: Callable[..., Any]) -> Callable[..., Any]:
+        def put_many(outbox: Any, items: Any) -> None:
+            real(outbox, items)
+            for dispatch, _ in items:
+                notes.add("kept", dispatch, slots[0]._machine, me["epoch"])
+
+        return put_many
+
     wrap("workers.worker:Worker.__init__", around_worker)
+    wrap("workers.outbox:Outbox.put_many", around_put)
     wrap("workers.slots:Slots.answer", around_answer)
     wrap("workers.slots:invoke", around_invoke)
 

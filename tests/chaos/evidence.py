@@ -24,7 +24,8 @@ Place = tuple[str, int]  #: run id and position: a step
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A worker was about to start a step (`start`), or the step itself said that it runs (`ran`)."""
+    """A worker was about to start a step (`start`), the step itself said that it runs (`ran`), or its result has come
+    into the worker's outbox (`kept`)."""
 
     kind: str
     dispatch: str
@@ -193,6 +194,17 @@ def one_result_each(journal: Journal) -> list[str]:
             wrong.append(f"{step.name} of {step.place} has {len(step.results)} results")
         if step.status == "succeeded" and len(step.results) != 1:
             wrong.append(f"{step.name} of {step.place} succeeded with {len(step.results)} results")
+    return wrong
+
+
+def no_result_was_lost(noted: Iterable[Noted], journal: Journal) -> list[str]:
+    """G4: what was in an outbox is the result of its step, or is kept as evidence."""
+    dispatches = {dispatch.id: dispatch for dispatch in journal.dispatches}
+    wrong = []
+    for name in {note.dispatch for note in noted if note.kind == "kept"}:
+        dispatch = dispatches.get(name)
+        if dispatch is None or (dispatch.state != "finished" and not dispatch.late):
+            wrong.append(f"{name} had a result, and is {dispatch.state if dispatch else 'in no journal'}")
     return wrong
 
 

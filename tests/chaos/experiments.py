@@ -74,6 +74,7 @@ def storm(seed: int, points: list[str], seconds: float, calm: float, *, until_hi
         report.judge("G2", evidence.nothing_runs_for_ever(journal))
         report.judge("G3", evidence.started_as_often_as_allowed(noted, journal))
         report.judge("G4", evidence.one_result_each(journal))
+        report.judge("G4", evidence.no_result_was_lost(noted, journal))
         report.judge("G5", evidence.late_workers_changed_nothing(noted, journal))
         report.judge("G6", [*raging.deserters, *evidence.no_surprises(journal), *_goodbye(made)])
         report.judge("points", [f"nothing was killed at '{name}'" for name in raging.missed])
@@ -181,6 +182,7 @@ def _all_well(promise: str, made: Cluster, load: Load, what: str) -> Report:
     report.judge("G1", evidence.every_run_ended(load.accepted, journal))
     report.judge("G3", evidence.started_as_often_as_allowed(made.notes.noted, journal))
     report.judge("G4", evidence.one_result_each(journal))
+    report.judge("G4", evidence.no_result_was_lost(made.notes.noted, journal))
     report.judge(
         promise,
         [f"step {step.name} {step.status}: {step.error}" for step in journal.steps if step.status != "succeeded"]

@@ -60,6 +60,16 @@ def test_a_second_end_a_second_result_and_a_missing_one_are_seen():
     )
 
 
+def test_a_result_that_an_outbox_had_and_nobody_has_is_seen():
+    kept = [*NOTED, Noted("kept", FIRST, "machine-a", 1, 1.2)]
+    assert not evidence.no_result_was_lost(kept, GOOD)
+    assert evidence.no_result_was_lost(kept, replace(GOOD, dispatches=[]))
+    assert evidence.no_result_was_lost(kept, replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", False)]))
+    assert not evidence.no_result_was_lost(
+        kept, replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", True)])
+    )
+
+
 def test_a_result_from_a_machine_that_did_not_run_the_step_is_seen():
     assert evidence.late_workers_changed_nothing(NOTED, with_step(results=("machine-b",)))
     late = replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", True)])
