@@ -194,7 +194,8 @@ class Cluster:
                 {"name": "chain", "steps": chain, "dependsOn": [{"job": "wide", "condition": "completed"}]},
                 {"name": "probes", "steps": probes},
             )
-        return [f"mixed-{target}" for target in (NODE, FLEET)]
+            self.workflow(f"single-{target}", {"name": "one", "steps": [placed("one", "quick", target, "fail")]})
+        return [f"{size}-{target}" for target in (NODE, FLEET) for size in ("mixed", "single", "single")]
 
     def submit(self, workflow: str) -> str | None:
         """Ask for a run; its id once it was accepted, None if nobody is there to do so."""

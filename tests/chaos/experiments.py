@@ -64,8 +64,10 @@ def storm(seed: int, points: list[str], seconds: float, calm: float, *, until_hi
         workflows = made.mixture(width)
         made.ready(NODE, f"{FLEET}-a", f"{FLEET}-b")
         raging = Storm(made, random, points, calm)
-        with Load(made, workflows, Random(seed + 1), at_once=3) as load:
+        with Load(made, workflows, Random(seed + 1), at_once=4) as load:
             raging.rage(seconds, until_hit=until_hit)
+            raging.calm = 0  # what was hit by chance alone may have kept others from their points
+            raging.rage(seconds, until_hit=True)
         raging.end()
         made.come_to_rest(PATIENCE)
         journal = journal_of(made)
