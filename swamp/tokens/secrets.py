@@ -45,6 +45,14 @@ def write_file(path: Path, text: str) -> None:
         ) from error
 
 
+def holds(path: Path, text: str) -> bool:
+    """Whether the file holds the token's text, for its owner alone."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") == f"{text}\n" and path.stat().st_mode & 0o077 == 0
+    except OSError:
+        return False  # writing it will say what is wrong
+
+
 def _lines(vault: Vault, key: str) -> list[str]:
     try:
         return vault.get(key).split("\n") if vault.holds(key) else []

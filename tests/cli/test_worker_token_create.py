@@ -231,3 +231,47 @@ def test_a_bad_duration_is_refused_with_examples(repo, capsys, duration):
 def test_a_missing_duration_is_a_usage_error_that_names_it(repo, capsys):
     assert run(["worker", "token", "create", "build-node"]) == 2
     assert "--duration" in capsys.readouterr().err
+
+
+def if_missing(file: Path) -> list[str]:
+    return [*CREATE, "--if-missing", "--output-file", str(file)]
+
+
+def test_repeated_with_if_missing_it_makes_one_token_and_leaves_its_file_alone(repo, tmp_path, capsys):
+    file = tmp_path / "token"
+    assert run(if_missing(file)) == 0
+    made, written = stored(repo), file.stat().st_ino
+    assert file.stat().st_mode & 0o777 == 0o600
+    capsys.readouterr()
+    assert run(if_missing(file)) == 0
+    assert stored(repo) == made
+    assert file.stat().st_ino == written
+    assert file.read_text() == in_vault(repo) + "\n"
+    assert "there already, unused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("old"), lambda file: file.chmod(0o644)])
+def test_with_if_missing_a_lost_or_damaged_file_is_written_again(repo, tmp_path, damage):
+    file = tmp_path / "token"
+    assert run(if_missing(file)) == 0
+    damage(file)
+    assert run(if_missing(file)) == 0
+    assert file.read_text() == in_vault(repo) + "\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_with_if_missing_a_revoked_token_stays_revoked_and_is_written_nowhere(repo, tmp_path, capsys):
+    file = tmp_path / "token"
+    assert run(CREATE) == 0
+    end_token(repo)
+    capsys.readouterr()
+    assert run(if_missing(file)) == 0
+    assert [token.revoked_at is not None for token in stored(repo)] == [True]
+    assert not file.exists()
+    assert "there already, revoked" in capsys.readouterr().out
+
+
+def test_if_missing_wants_a_file_to_keep(repo, capsys):
+    assert run([*CREATE, "--if-missing"]) == 2
+    assert "--output-file" in capsys.readouterr().err
+    assert stored(repo) == []

@@ -177,3 +177,32 @@ def test_the_token_is_shown_even_if_the_orchestrator_cannot_be_told(repo, orches
     printed = capsys.readouterr()
     assert in_vault(repo) in printed.out
     assert "Redis does not answer" in printed.err
+
+
+def test_a_token_that_has_more_time_left_than_said_stays_as_it_is(repo, tmp_path, capsys):
+    before, text = stored(repo), in_vault(repo)
+    file = tmp_path / "token"
+    assert run([*ROTATE, "--if-expires-within", "30m", "--output-file", str(file)]) == 0
+    assert stored(repo) == before
+    assert in_vault(repo) == text
+    assert file.read_text() == text + "\n"
+    assert text not in capsys.readouterr().out
+
+
+def test_a_token_that_has_less_time_left_than_said_gets_a_new_secret_in_the_same_file(repo, tmp_path):
+    (before, machines), text = stored(repo), in_vault(repo)
+    file = tmp_path / "token"
+    file.write_text(text + "\n")
+    assert run([*ROTATE, "--if-expires-within", "2h", "--duration", "90d", "--output-file", str(file)]) == 0
+    after, stayed = stored(repo)
+    assert after.expires_at - before.expires_at > timedelta(days=89)
+    assert stayed == machines
+    assert in_vault(repo) != text
+    assert file.read_text() == in_vault(repo) + "\n"
+
+
+def test_a_token_that_has_expired_is_extended_too(repo):
+    with closing(Store.open(repo.database, repo.blobs, create=False)) as store, store.write() as tx:
+        tx.execute("UPDATE tokens SET expires_at = created_at")
+    assert run([*ROTATE, "--if-expires-within", "1s", "--duration", "1h"]) == 0
+    assert stored(repo)[0].expires_at > datetime.now(UTC)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets as random
 import shlex
+import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -12,12 +14,12 @@ import click
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.clock import iso, parse_duration
 from swamp.data.store import Store
-from swamp.errors import SwampError
+from swamp.errors import SwampError, Usage
 from swamp.names import check_target
 from swamp.orchestrator import client
 from swamp.tokens import secrets
 from swamp.tokens import store as tokens
-from swamp.tokens.token import SECRET_BYTES, Token, document, mint, parse_max_enrollments
+from swamp.tokens.token import SECRET_BYTES, Token, document, is_live, mint, parse_max_enrollments, state
 from swamp.vaults.catalog import open_vault, the_only_vault
 
 
@@ -27,6 +29,7 @@ from swamp.vaults.catalog import open_vault, the_only_vault
         "swamp worker token create build-node --duration 1h",
         "swamp worker token create build-node --duration 1h --print-join-command",
         "swamp worker token create fleet --duration 30d --max-enrollments unlimited --vault main",
+        "swamp worker token create fleet --duration 90d --if-missing --output-file /run/swamp/fleet.token",
     ),
 )
 @click.argument("name")
@@ -55,6 +58,11 @@ from swamp.vaults.catalog import open_vault, the_only_vault
     help="Write the token into FILE (0600) instead of showing it.",
 )
 @click.option(
+    "--if-missing",
+    is_flag=True,
+    help="Leave a token of that name as it is, whatever its state; only see to it that FILE holds it.",
+)
+@click.option(
     "--print-join-command",
     is_flag=True,
     help="Print only the command line that joins a machine, with the token in it (or with the name of its file).",
@@ -67,6 +75,7 @@ def command(
     vault: str | None,
     max_enrollments: str,
     output_file: Path | None,
+    if_missing: bool,
     print_join_command: bool,
 ) -> None:
     """Mint an enrollment token called NAME.
@@ -77,16 +86,24 @@ def command(
 
     --print-join-command puts the address of the running orchestrator as this machine sees it into the command; from
     other machines it may be another one.
+
+    With --if-missing the command can be repeated, by whatever sets up a machine. An expired token is then left to
+    `swamp worker token rotate`, and a revoked one stays revoked.
     """
     check_target(name)
     lifetime = parse_duration(duration)
     allowed = parse_max_enrollments(max_enrollments)
+    if if_missing and output_file is None:
+        raise Usage("--if-missing needs --output-file", hint="a token that is there already is not shown again")
     keeper = the_only_vault(ctx.repo, vault)
     now = ctx.now()
     token, text = mint(name, keeper.name, lifetime, now, random.token_bytes(SECRET_BYTES), allowed)
 
     with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=True)) as store, store.write() as tx:
         before = tokens.find(tx, name)
+        if if_missing and before is not None and output_file is not None:
+            _left(ctx, tx, before, output_file, now, print_join_command=print_join_command)
+            return
         replaced = tokens.add(tx, token, now)
         # After the name was found free, or a live token would lose its secret; before the commit, or a crash here
         # would leave a token that nobody can use and whose name is taken.
@@ -115,6 +132,24 @@ def command(
         tell_orchestrator(ctx, name, "made anew")
 
 
+def _left(
+    ctx: Context, tx: sqlite3.Connection, token: Token, output_file: Path, now: datetime, *, print_join_command: bool
+) -> None:
+    """The token was there. Its file may have been lost, or be an old one: a live token is in it afterwards."""
+    if is_live(token, now):
+        keep_in_file(ctx, token, output_file)
+    machines = tokens.bindings(tx, token.name)
+    command = _join_command(ctx, "", output_file)
+    if ctx.json:
+        told = {"tokenFile": str(output_file), **({"joinCommand": command} if print_join_command else {})}
+        ctx.document({**document(token, machines, now, tokens.refused_joins(tx, token.name)), **told})
+    elif print_join_command:
+        ctx.out(command)
+    else:
+        ctx.out(f"Token: {token.name} (there already, {state(token, bound=bool(machines), now=now)})")
+        ctx.out(f"Expires: {iso(token.expires_at)}")
+
+
 def _join_command(ctx: Context, text: str, output_file: Path | None) -> str:
     """In the environment, not among the arguments, where every user of the machine could read the token."""
     try:
@@ -139,6 +174,14 @@ def text_of(ctx: Context, token: Token | None) -> str | None:
         return open_vault(ctx.repo, token.vault).get(token.vault_key)
     except SwampError:
         return None
+
+
+def keep_in_file(ctx: Context, token: Token, output_file: Path) -> None:
+    """Make the file hold the token as its vault has it, and leave one alone that does."""
+    text = open_vault(ctx.repo, token.vault).get(token.vault_key)
+    if not secrets.holds(output_file, text):
+        secrets.write_file(output_file, text)
+        ctx.say(f"Written to: {output_file}")
 
 
 def tell(ctx: Context, text: str, output_file: Path | None) -> None:
