@@ -63,7 +63,8 @@ def test_bare_make_lists_every_target_with_its_purpose():
 def test_the_containers_are_built_from_stages_that_exist():
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
-    assert set(compose["services"]) == {"redis", "orchestrator", "worker", "rq-dashboard"}
+    services = {"redis-users", "redis", "orchestrator", "worker", "rq-dashboard", "rq-exporter"}
+    assert set(compose["services"]) == services
     assert {service["build"]["target"] for service in compose["services"].values() if "build" in service} <= stages
 
 
