@@ -12,11 +12,11 @@ CHECKED := swamp workers tests examples bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test checks tests faults bench format clean
+.PHONY: help demo test checks tests faults bench format clean attacks-bite
 
 help: ## show this list
 	@echo "make <target>, where <target> is one of:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## perform the tutorial with real processes: orchestrator, worker, and a step run from one on the other
 	@$(BIN)/python examples/demo.py
@@ -34,6 +34,9 @@ tests: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k token" runs some
 
 faults: $(VENV)/.installed-dev ## let networks, Redis servers and disks fail for FAULTS_OUTAGE=600 seconds, and see that all comes right by itself
 	FAULTS_OUTAGE=$${FAULTS_OUTAGE:-600} $(BIN)/pytest $(PYTEST_ARGS) tests/faults/*.py
+
+attacks-bite: $(VENV)/.installed-dev ## take out each defence in turn, and see the attack that it stops succeed
+	@$(BIN)/python -m tests.attacks.bite
 
 bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS="--only a,c --repeat 3" measures less
 	@$(BIN)/python -m bench $(BENCH_ARGS)

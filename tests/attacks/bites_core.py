@@ -1,0 +1,116 @@
+"""Defences of joining, dispatches, messages and Redis users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.attacks.bites import Bite
+
+REDIS, BAD, TOKEN = (
+    "tests/attacks/test_writes_redis.py",
+    "tests/attacks/test_worker_gone_bad.py",
+    "tests/attacks/test_holds_a_token.py",
+)
+INTAKE, OPENER = "tests/orchestrator/test_intake.py", "tests/workers/test_opener.py"
+
+
+def _no_seal() -> None:
+    from swamp.wire import envelope
+
+    def seal(_self: Any, plaintext: bytes, _associated: bytes) -> bytes:
+        return plaintext
+
+    envelope.Box.seal = seal  # type: ignore[method-assign]
+    envelope.Box.open = seal  # type: ignore[method-assign]
+
+
+def _no_place() -> None:
+    from swamp.wire import messages
+
+    messages.result_place = lambda _dispatch: b"result"
+
+
+def _no_signature() -> None:
+    from swamp.wire import signing
+
+    signing.Verifier._check = lambda _self, _root: None  # type: ignore[method-assign]
+
+
+def _no_seen_list() -> None:
+    from workers import seen
+
+    def add(_self: Any, ids: Any) -> set[str]:
+        return set(ids)
+
+    seen.SeenList.add = add  # type: ignore[method-assign]
+
+
+def _no_expiry() -> None:
+    from workers import opener
+
+    opener.Opener._now = lambda _self: ""  # type: ignore[method-assign]
+
+
+def _no_numbers() -> None:
+    from swamp.orchestrator import intake
+
+    intake.Intake._is_next = staticmethod(lambda _member, _up: True)  # type: ignore[method-assign]
+
+
+def _no_beats() -> None:
+    from swamp.orchestrator import intake
+
+    intake.Intake._is_fresh = lambda *_: True  # type: ignore[method-assign]
+
+
+def _no_acl() -> None:
+    from swamp.broker import acl
+
+    rules = acl.worker_rules
+
+    def wide(target: str, machine: str, password_hash: str) -> list[str]:
+        return [*rules(target, machine, password_hash)[:3], "~*", "&*", "+@all"]
+
+    acl.worker_rules = wide
+
+
+def _no_binding() -> None:
+    from swamp.orchestrator import admission
+
+    def decide(_token: Any, _bindings: Any, machine_id: str, *_: Any, **__: Any) -> admission.Admit:
+        return admission.Admit(machine_id, new_binding=True)
+
+    admission.decide = decide
+
+
+def _no_superseded() -> None:
+    from swamp.tokens import secrets
+
+    known = secrets.known
+    secrets.known = lambda vault, token: known(vault, token)[:1]
+
+
+BITES = (
+    Bite("seals", "tests/attacks/test_reads_redis.py", _no_seal),
+    Bite("the place in a seal", f"{INTAKE}::test_a_result_that_is_moved_under_another_dispatch_is_refused", _no_place),
+    Bite("signatures of dispatches", f"{REDIS}::test_what_the_orchestrator_did_not_sign_is_not_run", _no_signature),
+    Bite("the seen-list", f"{REDIS}::test_a_dispatch_that_was_run_is_not_run_again", _no_seen_list),
+    Bite(
+        "the end of a dispatch's time",
+        f"{OPENER}::test_it_expires_by_the_orchestrator_s_clock_as_it_has_gone_on_since_the_welcome",
+        _no_expiry,
+    ),
+    Bite(
+        "numbers of messages",
+        f"{INTAKE}::test_what_an_earlier_start_of_the_machine_says_changes_nothing_any_more",
+        _no_numbers,
+    ),
+    Bite("numbers of heartbeats", f"{INTAKE}::test_a_heartbeat_that_is_said_again_is_no_sign_of_life", _no_beats),
+    Bite("rules of a machine's Redis user", f"{BAD}::test_no_command_reaches_a_key_that_is_not_its_own", _no_acl),
+    Bite("the binding of a token", f"{TOKEN}::test_a_hundred_machines_at_once_and_exactly_one_is_bound", _no_binding),
+    Bite(
+        "answers to replaced secrets",
+        "tests/e2e/test_joining.py::test_a_joined_worker_that_comes_back_with_a_replaced_secret_is_told_so",
+        _no_superseded,
+    ),
+)

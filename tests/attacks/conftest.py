@@ -1,0 +1,34 @@
+"""Attackers play on the stage of the end-to-end tests: real processes, a real server, real tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from swamp.broker.connection import connect
+from tests.e2e.conftest import initialized, runtime, stage
+from tests.e2e.stage import Stage
+
+__all__ = ["initialized", "runtime", "stage"]
+
+Intruder = Callable[[Stage], redis.Redis]
+
+
+@pytest.fixture
+def intruder() -> Iterator[Intruder]:
+    """Whoever may read and write everything in Redis, and has none of the orchestrator's other keys."""
+    opened: list[redis.Redis] = []
+
+    def enter(stage: Stage) -> redis.Redis:
+        password = json.loads((stage.root / ".swamp/keys/orchestrator.json").read_text())["redisOrchestrator"]
+        port = json.loads((stage.root / ".swamp/redis/embedded.json").read_text())["port"]
+        client = connect(f"redis://127.0.0.1:{port}/0", username="swamp", password=password)
+        opened.append(client)
+        return client
+
+    yield enter
+    for client in opened:
+        client.close()
