@@ -35,6 +35,7 @@ from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
 from swamp.data.record import Blob
 from swamp.errors import NotAllowed
+from swamp.models.invocation import Outcome
 from swamp.names import run_of
 from swamp.pace import Pace
 from swamp.threads import hand_over_soon
@@ -99,6 +100,7 @@ class WorkerOptions:
     ca_certificate: Path | None = None  #: whom to believe over TLS; None: the system's
     max_dispatches: int | None = None  #: go when so many steps have ended
     idle_timeout: float | None = None  #: go when there was nothing to do for so many seconds
+    allowed_types: frozenset[str] | None = None  #: model types that may run here; None: every type
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,7 +452,9 @@ class Worker:
     def _began(self, beginning: list[_Beginning], statuses: list[int | bytes]) -> None:
         """Start what the server let begin. Of what it did not answer for, one thing is known: it was not started."""
         for (started, dispatch), status in zip_longest(beginning, statuses[: len(beginning)]):
-            if status == 1 and is_instant(dispatch):
+            if status == 1 and not self._allows(dispatch):
+                self._ended.append(StepEnded(dispatch, self._not_allowed(dispatch), {}))
+            elif status == 1 and is_instant(dispatch):
                 self._ended.append(self._slots.answer(dispatch))
             elif status == 1:
                 self._slots.start(dispatch)
@@ -459,6 +463,17 @@ class Worker:
                 self._never_started.add(dispatch.id)
                 name = self._name(dispatch.id)
                 log.info("step %s was taken back before it began", name, extra=self._about(dispatch.id))
+
+    def _allows(self, dispatch: Dispatch) -> bool:
+        allowed = self._options.allowed_types
+        return allowed is None or dispatch.invocation.model_type in allowed
+
+    def _not_allowed(self, dispatch: Dispatch) -> Outcome:
+        """An end like any other: nothing was started, and the step fails with the reason."""
+        kind, allowed = dispatch.invocation.model_type, ", ".join(sorted(self._options.allowed_types or ()))
+        now = iso(utc_now())
+        reason = f"worker '{self._welcome.worker}' does not run models of type '{kind}' (it allows: {allowed})"
+        return Outcome("failed", reason, (), now, now, 0)
 
     def _open(self, work: list[tuple[str, bytes]]) -> None:
         """Read what was claimed, and note it as seen before anything else is done with it."""

@@ -24,6 +24,12 @@ class Bite:
     take_out: Callable[[], None]
 
 
+def put(owner: object, name: str, value: object) -> None:
+    """Let `owner`, a module or a class, have something else under this name, which it must have."""
+    getattr(owner, name)
+    setattr(owner, name, value)
+
+
 def every_bite() -> dict[str, Bite]:
     """By name."""
     files = sorted(HERE.glob("bites_*.py"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.attacks.bites import Bite
+from tests.attacks.bites import Bite, put
 
 REDIS, BAD, TOKEN = (
     "tests/attacks/test_writes_redis.py",
@@ -20,20 +20,20 @@ def _no_seal() -> None:
     def seal(_self: Any, plaintext: bytes, _associated: bytes) -> bytes:
         return plaintext
 
-    envelope.Box.seal = seal  # type: ignore[method-assign]
-    envelope.Box.open = seal  # type: ignore[method-assign]
+    put(envelope.Box, "seal", seal)
+    put(envelope.Box, "open", seal)
 
 
 def _no_place() -> None:
     from swamp.wire import messages
 
-    messages.result_place = lambda _dispatch: b"result"
+    put(messages, "result_place", lambda _dispatch: b"result")
 
 
 def _no_signature() -> None:
     from swamp.wire import signing
 
-    signing.Verifier._check = lambda _self, _root: None  # type: ignore[method-assign]
+    put(signing.Verifier, "_check", lambda _self, _root: None)
 
 
 def _no_seen_list() -> None:
@@ -42,25 +42,25 @@ def _no_seen_list() -> None:
     def add(_self: Any, ids: Any) -> set[str]:
         return set(ids)
 
-    seen.SeenList.add = add  # type: ignore[method-assign]
+    put(seen.SeenList, "add", add)
 
 
 def _no_expiry() -> None:
     from workers import opener
 
-    opener.Opener._now = lambda _self: ""  # type: ignore[method-assign]
+    put(opener.Opener, "_now", lambda _self: "")
 
 
 def _no_numbers() -> None:
     from swamp.orchestrator import intake
 
-    intake.Intake._is_next = staticmethod(lambda _member, _up: True)  # type: ignore[method-assign]
+    put(intake.Intake, "_is_next", staticmethod(lambda _member, _up: True))
 
 
 def _no_beats() -> None:
     from swamp.orchestrator import intake
 
-    intake.Intake._is_fresh = lambda *_: True  # type: ignore[method-assign]
+    put(intake.Intake, "_is_fresh", lambda *_: True)
 
 
 def _no_acl() -> None:
@@ -71,7 +71,7 @@ def _no_acl() -> None:
     def wide(target: str, machine: str, password_hash: str) -> list[str]:
         return [*rules(target, machine, password_hash)[:3], "~*", "&*", "+@all"]
 
-    acl.worker_rules = wide
+    put(acl, "worker_rules", wide)
 
 
 def _no_binding() -> None:
@@ -80,17 +80,28 @@ def _no_binding() -> None:
     def decide(_token: Any, _bindings: Any, machine_id: str, *_: Any, **__: Any) -> admission.Admit:
         return admission.Admit(machine_id, new_binding=True)
 
-    admission.decide = decide
+    put(admission, "decide", decide)
 
 
 def _no_superseded() -> None:
     from swamp.tokens import secrets
 
     known = secrets.known
-    secrets.known = lambda vault, token: known(vault, token)[:1]
+    put(secrets, "known", lambda vault, token: known(vault, token)[:1])
+
+
+def _no_allowed_types() -> None:
+    from workers import worker
+
+    put(worker.Worker, "_allows", lambda _self, _dispatch: True)
 
 
 BITES = (
+    Bite(
+        "allowed types",
+        "tests/attacks/test_allowed_types.py::test_a_step_of_a_type_that_is_not_allowed_fails_and_says_why",
+        _no_allowed_types,
+    ),
     Bite("seals", "tests/attacks/test_reads_redis.py", _no_seal),
     Bite("the place in a seal", f"{INTAKE}::test_a_result_that_is_moved_under_another_dispatch_is_refused", _no_place),
     Bite("signatures of dispatches", f"{REDIS}::test_what_the_orchestrator_did_not_sign_is_not_run", _no_signature),

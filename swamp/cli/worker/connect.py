@@ -74,6 +74,15 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     help="How long running steps may go on after the first Ctrl-C.",
 )
 @click.option(
+    "--allow-type",
+    "allow_types",
+    multiple=True,
+    envvar="SWAMP_WORKER_ALLOW_TYPE",
+    metavar="TYPE",
+    help="Run models of this type alone, for example command/shell; may be given several times (default: every type). "
+    "Steps of other types fail.",
+)
+@click.option(
     "--max-dispatches",
     type=click.IntRange(min=1),
     envvar="SWAMP_WORKER_MAX_DISPATCHES",
@@ -104,6 +113,7 @@ def command(
     ca_cert: Path | None,
     concurrency: str,
     grace: float,
+    allow_types: tuple[str, ...],
     max_dispatches: int | None,
     idle_timeout: str | None,
     health_port: int | None,
@@ -124,6 +134,7 @@ def command(
     credentials = _token(ctx, token, token_file)
     directory = _directory(cache_dir)
     slots = _slots(concurrency)
+    allowed = _allowed(allow_types)
     idle = parse_duration(idle_timeout).total_seconds() if idle_timeout is not None else None
 
     import signal
@@ -149,7 +160,7 @@ def command(
                 "not delivered by then are lost"
             )
         again = _read_again(ctx, token_file, credentials, log.warning)
-        options = WorkerOptions(url, again, slots, grace, ca_cert, max_dispatches, idle)
+        options = WorkerOptions(url, again, slots, grace, ca_cert, max_dispatches, idle, allowed)
         hidden = [credentials[1].hex(), *_secrets_in(token or ""), str(cache_dir.resolve()) if cache_dir else ""]
         worker = Worker(options, identity, directory, step_environment(ctx.environ, hidden))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -234,6 +245,13 @@ def _directory(cache_dir: Path | None) -> Path:
             hint="start the worker in another directory, or choose another one with --cache-dir",
         )
     return directory
+
+
+def _allowed(types: tuple[str, ...]) -> frozenset[str] | None:
+    """None for all; a type that does not exist is a mistyped one, and would leave the worker to refuse everything."""
+    from swamp.models.types import find_type
+
+    return frozenset(find_type(name).name for name in types) or None
 
 
 def _slots(concurrency: str) -> int:
