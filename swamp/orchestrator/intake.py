@@ -348,6 +348,11 @@ class Intake:
             self._ledger.again(live)
         elif body.reason == "seen":
             self._ledger.lost(live, f"worker '{member.worker}' has had this dispatch before, and has no result of it")
+        elif body.reason == "expired":
+            # It lay there for too long, or the machine reckons with a clock of ours that was set since: a new welcome
+            # tells it the time, and no number of these is a reason to fail the step.
+            self._miss(member)
+            self._ledger.push_again(live)
         else:
             log.warning("worker %s refuses %s (%s); it is queued again", member.worker, body.dispatch, body.reason)
             self._ledger.refused(live, f"worker '{member.worker}' refuses the dispatch ({body.reason})")

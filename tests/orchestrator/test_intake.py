@@ -796,6 +796,16 @@ def test_a_step_whose_dispatch_is_spoilt_again_and_again_fails_in_the_end(bench:
     assert "refuses the dispatch (unsigned)" in str(bench.orchestrator.steps()[0].error)
 
 
+def test_a_machine_that_holds_all_for_expired_is_told_the_time_again_and_costs_no_step(bench: Bench) -> None:
+    """The orchestrator's clock was set back since it welcomed the machine."""
+    for _ in range(MOST_ATTEMPTS + 1):
+        bench.orchestrator.push()
+        bench.say(Declined(bench.redis.queue.popleft(), "expired"))
+        bench.orchestrator.take(bench.worker)
+        assert bench.member.rejoin_asked
+    assert bench.statuses() == ["queued"]
+
+
 def test_a_claim_that_vanished_between_others_is_dropped_and_the_others_begin(tmp_path: Path) -> None:
     """`dropped` is sealed when it is true: until then the number is a gap, and nothing behind it is said."""
     bench = Bench(tmp_path, steps=2)
