@@ -12,7 +12,7 @@ CHECKED := swamp workers tests examples bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test checks tests faults bench format clean attacks-bite
+.PHONY: help demo test checks tests faults bench format clean attacks-bite pictures
 
 help: ## show this list
 	@echo "make <target>, where <target> is one of:"
@@ -43,6 +43,9 @@ bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS
 
 chaos: $(VENV)/.installed-dev ## kill everything at every point, for long, and judge each promise; CHAOS_ARGS="--seed 7 --minutes 30"
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+pictures: $(VENV)/.installed-dev ## make the pictures of rq-dashboard in docs/ again; needs Chromium
+	@$(BIN)/python -m tests.contracts.pictures
 
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix $(CHECKED)

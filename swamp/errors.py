@@ -3,7 +3,7 @@
     SwampError              1   something went wrong; the base of all
     ├── Invalid             1   a file, a name or a value does not hold what it should
     ├── Failed              1   the run, step or check ended without success
-    ├── Usage               2   the command line is wrong
+    ├── Usage               2   the command line is wrong, as can be seen without looking at anything else
     ├── NotFound            3   the named thing does not exist
     ├── NotAllowed          4   refused: a token, a permission, a policy
     ├── Unreachable         5   an orchestrator or Redis does not answer

@@ -19,11 +19,13 @@ from click.core import ParameterSource
 
 from swamp import settings
 from swamp.clock import utc_now
-from swamp.errors import Failed, NotFound, Usage
+from swamp.errors import Failed, Invalid, NotFound, Usage
 from swamp.repo import Repo
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Q = ParamSpec("Q")
+T = TypeVar("T")
 
 
 NEEDS_A_REPOSITORY = (
@@ -147,6 +149,16 @@ class PathThatSaysSomething(click.Path):
         if value == "":
             self.fail("it is empty", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def typed(parse: Callable[Concatenate[str, Q], T], text: str, *more: Q.args, **named: Q.kwargs) -> T:
+    """What was typed, read by `parse`. What can be seen to be wrong without looking at anything else is wrong usage,
+    whoever sees it: exit code 2, as for what click refuses."""
+    try:
+        return parse(text, *more, **named)
+    except Invalid as error:
+        code = None if error.code == Invalid.default_code else error.code
+        raise Usage(error.message, hint=error.hint, code=code) from error
 
 
 def swamp_options(function: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:

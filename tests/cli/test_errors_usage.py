@@ -195,12 +195,42 @@ def test_a_group_is_only_asked_for_its_own_commands(
 
 
 def test_what_an_error_repeats_does_not_act_on_the_terminal(repo: Path, capsys: Capture) -> None:
-    assert run(["vault", "create", "local_encryption", "a\x1b[31m\nb"]) == 1
+    assert run(["vault", "create", "local_encryption", "a\x1b[31m\nb"]) == 2
     assert capsys.readouterr().err.startswith(r"Error: 'a\x1b[31m\nb' cannot be the name of a vault" + "\n")
 
 
 def test_what_an_error_repeats_does_not_fill_the_terminal(repo: Path, capsys: Capture) -> None:
-    assert run(["vault", "create", "local_encryption", "a" * 100_000]) == 1
+    assert run(["vault", "create", "local_encryption", "a" * 100_000]) == 2
     first = capsys.readouterr().err.splitlines()[0]
     assert len(first) < 2_100
     assert first.endswith("a' cannot be the name of a vault")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["worker", "token", "create", "Node", "--duration", "1h"],
+        ["worker", "token", "create", "node", "--duration", "soon"],
+        ["worker", "token", "create", "node", "--duration", "1h", "--max-enrollments", "some"],
+        ["worker", "token", "rotate", "node", "--duration", "soon"],
+        ["worker", "verify", "--timeout", "soon"],
+        ["worker", "drain", "node", "--timeout", "soon"],
+        ["worker", "queue", "--limit", "0"],
+        ["worker", "connect", "http://localhost", "--token", "x"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--idle-timeout", "soon"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--max-dispatches", "0"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--concurrency", "many"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--health-port", "70000"],
+        ["workflow", "run", "any", "--timeout", "soon"],
+        ["workflow", "create", "No Name"],
+        ["model", "create", "command/shell", "No Name"],
+        ["vault", "create", "local_encryption", "No Name"],
+        ["serve", "--port", "many"],
+        ["serve", "--log-format", "xml"],
+    ],
+    ids=" ".join,
+)
+def test_what_can_be_seen_to_be_wrong_without_looking_elsewhere_is_wrong_usage(
+    typed: list[str], repo: Path, capsys: Capture
+) -> None:
+    refused(typed, repo, capsys)

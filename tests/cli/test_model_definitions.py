@@ -69,7 +69,7 @@ def test_create_answers_in_json(repo: Repo, capsys: Capture) -> None:
         ),
         (
             ["command/shell", "Big Name"],
-            1,
+            2,
             "Error: 'Big Name' cannot be the name of a model\n"
             "  use lower-case letters, digits, '-' and '_', beginning with a letter or digit, at most 64\n",
         ),

@@ -57,7 +57,7 @@ def test_a_created_vault_as_json(repo, capsys):
         (["create", "local_encryption"], 2, "missing argument 'NAME'"),
         (["create", "main", "local_encryption"], 3, "swamp vault create local_encryption main"),
         (["create", "local_encryption", "main"], 1, "there already is a vault 'main'"),
-        (["create", "local_encryption", "no/name"], 1, "'no/name' cannot be the name of a vault"),
+        (["create", "local_encryption", "no/name"], 2, "'no/name' cannot be the name of a vault"),
         (["put", "main"], 2, "missing argument 'KEY'"),
         (["put", "mian", "key", VALUE], 3, "did you mean 'main'"),
         (["put", "main", f"key={VALUE}"], 1, "swamp vault put <vault> <key> <value>"),

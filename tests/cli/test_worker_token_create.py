@@ -216,14 +216,14 @@ def test_a_secret_left_in_the_vault_by_a_crash_does_not_block_the_name(repo):
 
 @pytest.mark.parametrize("name", ["Build", "a--b", "a.b", "../x", ""])
 def test_a_bad_name_is_refused_before_anything_is_made(repo, capsys, name):
-    assert run(["worker", "token", "create", name, "--duration", "1h"]) == 1
+    assert run(["worker", "token", "create", name, "--duration", "1h"]) == 2
     assert "use lower-case letters and digits" in capsys.readouterr().err
     assert not repo.database.exists()
 
 
 @pytest.mark.parametrize("duration", ["1", "0h", "-1h", "1 fortnight", "", "101y"])
 def test_a_bad_duration_is_refused_with_examples(repo, capsys, duration):
-    assert run(["worker", "token", "create", "build-node", "--duration", duration]) == 1
+    assert run(["worker", "token", "create", "build-node", "--duration", duration]) == 2
     assert "for example" in capsys.readouterr().err
     assert not repo.database.exists()
 

@@ -136,7 +136,7 @@ def test_a_file_that_is_not_there_is_not_found(repo: Repo, capsys: Capture) -> N
     assert run(["workflow", "create", "remote-demo", "--file", "nowhere.yaml"]) == 3
     assert capsys.readouterr().err == "Error: there is no file nowhere.yaml\n  name a YAML file, or - for stdin\n"
     assert run(["workflow", "create", "remote-demo", "--file", "."]) == 1
-    assert run(["workflow", "create", "../evil"]) == 1
+    assert run(["workflow", "create", "../evil"]) == 2
     assert stored(repo) == []
 
 

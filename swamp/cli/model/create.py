@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
 from swamp.definitions import new_id
 from swamp.errors import NotFound, Usage
 from swamp.models.catalog import save_model
@@ -37,7 +37,7 @@ def command(ctx: Context, type_name: str, name: str, arguments: tuple[str, ...])
         )
     model_type = find_type(type_name)
     methods = _methods(model_type, arguments)
-    model = ModelDefinition(model_type.name, new_id(), check_name(name, "model"), 1, {}, {}, methods)
+    model = ModelDefinition(model_type.name, new_id(), typed(check_name, name, "model"), 1, {}, {}, methods)
     path = save_model(ctx.repo, model).relative_to(ctx.repo.root).as_posix()
     if ctx.json:
         ctx.document({**document(model), "path": path})

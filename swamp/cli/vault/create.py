@@ -6,7 +6,8 @@ import uuid
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
+from swamp.names import check_name
 from swamp.vaults.catalog import create_vault
 from swamp.vaults.vault import TYPES
 
@@ -20,6 +21,7 @@ def command(ctx: Context, type: str, name: str) -> None:
 
     TYPE is local_encryption: secrets are encrypted (AES-256-GCM) files under .swamp/secrets/NAME/, beside their key.
     """
+    typed(check_name, name, "vault")
     info = create_vault(ctx.repo, type, name, uuid.uuid4(), ctx.now())
     if ctx.json:
         ctx.document(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, options_with, working_directory
+from swamp.cli.context import Context, examples, options_with, typed, working_directory
 from swamp.cli.logformat import log_format_option
 from swamp.clock import parse_duration
 from swamp.errors import Invalid, NotAllowed, NotFound, SwampError, Usage
@@ -126,7 +126,7 @@ def command(
     """
     from workers.session import session_url
 
-    session_url(url)
+    typed(session_url, url)
     if ca_cert is not None:
         client_context(ca_cert)
     if token is not None:
@@ -135,7 +135,7 @@ def command(
     directory = _directory(cache_dir)
     slots = _slots(concurrency)
     allowed = _allowed(allow_types)
-    idle = parse_duration(idle_timeout).total_seconds() if idle_timeout is not None else None
+    idle = typed(parse_duration, idle_timeout).total_seconds() if idle_timeout is not None else None
 
     import signal
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
 from swamp.clock import iso, parse_duration
 from swamp.data.store import Store
 from swamp.errors import SwampError, Usage
@@ -90,9 +90,9 @@ def command(
     With --if-missing the command can be repeated, by whatever sets up a machine. An expired token is then left to
     `swamp worker token rotate`, and a revoked one stays revoked.
     """
-    check_target(name)
-    lifetime = parse_duration(duration)
-    allowed = parse_max_enrollments(max_enrollments)
+    typed(check_target, name)
+    lifetime = typed(parse_duration, duration)
+    allowed = typed(parse_max_enrollments, max_enrollments)
     if if_missing and output_file is None:
         raise Usage("--if-missing needs --output-file", hint="a token that is there already is not shown again")
     keeper = the_only_vault(ctx.repo, vault)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
 from swamp.cli.worker.token_create import keep_in_file, tell, tell_orchestrator, text_of, told_as_json
 from swamp.clock import iso, parse_duration
 from swamp.data.store import Store
@@ -57,8 +57,8 @@ def command(
     With --if-expires-within it may be called as often as one likes, for example by
     cron, to keep the token of a fleet alive.
     """
-    lifetime = None if duration is None else parse_duration(duration)
-    within = None if if_expires_within is None else parse_duration(if_expires_within)
+    lifetime = None if duration is None else typed(parse_duration, duration)
+    within = None if if_expires_within is None else typed(parse_duration, if_expires_within)
     now = ctx.now()
     if not ctx.repo.database.exists():
         raise unknown(name, [])

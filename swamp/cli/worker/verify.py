@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
 from swamp.clock import duration_text, from_iso, parse_duration
 from swamp.errors import Failed, NotFound, SwampError, Unreachable
 from swamp.names import did_you_mean
@@ -54,7 +54,7 @@ def command(ctx: Context, name: str | None, timeout: str) -> None:
     The probe is a step like any other: it is journaled, sealed, queued, claimed, run and stored, so whatever keeps
     steps from running shows here. It starts no process. Exit code 1 if anything failed.
     """
-    patience = duration_text(parse_duration(timeout))
+    patience = duration_text(typed(parse_duration, timeout))
     orchestrator = client.find(ctx.repo)
     if orchestrator is None:
         raise Unreachable(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
 from swamp.definitions import new_id, not_text, read
 from swamp.errors import Invalid, NotFound, SwampError
 from swamp.models.catalog import find_model
@@ -30,7 +30,7 @@ def command(ctx: Context, name: str, file: str | None) -> None:
 
     A missing id, or the placeholder <generated-uuid>, is filled in.
     """
-    check_name(name, "workflow")
+    typed(check_name, name, "workflow")
     if file is None:
         text, source = scaffold(name, new_id()), f"workflows/{name}.yaml"
     else:

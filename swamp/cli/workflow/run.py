@@ -11,7 +11,7 @@ from types import FrameType
 
 import click
 
-from swamp.cli.context import Context, examples, options_with
+from swamp.cli.context import Context, examples, options_with, typed
 from swamp.cli.server import Server, server_options
 from swamp.clock import duration_text, parse_duration
 from swamp.errors import Interrupted, NotFound, Unreachable
@@ -50,7 +50,7 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     Exit codes: 0 succeeded (with --detach: accepted); 1 failed or canceled; 3 no such workflow; 5 it has a target and
     no orchestrator runs; 130 canceled with Ctrl-C.
     """
-    limit = parse_duration(timeout) if timeout is not None else None
+    limit = typed(parse_duration, timeout) if timeout is not None else None
     orchestrator = server.orchestrator(ctx)
     # The id is ours, so that it is known what to ask for should the orchestrator die before it answers.
     wanted = {"workflow": name, "run": str(uuid.uuid4())}
