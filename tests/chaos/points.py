@@ -35,6 +35,9 @@ def _named(items: object, *kinds: str) -> bool:
     return isinstance(items, list) and any(type(item).__name__ in kinds for _, item in items)
 
 
+#: Passed by a worker that is asked to stop.
+STOPPING = "4 line given back, the rest not"
+
 _CORE = "swamp.orchestrator.core:Core"
 _TRANSPORT = "swamp.orchestrator.transport:Transport"
 _WORKER = "workers.worker:Worker"
@@ -98,7 +101,7 @@ POINTS = (
     ),
     Point("4 begun, in line for a slot", "worker", "before", "workers.slots:Slots.start"),
     Point("4 begun, no process yet", "worker", "before", "swamp.models.kept:Kept.spawn"),
-    Point("4 given back from the line", "worker", "after", "workers.slots:Slots.give_back", lambda call: call.result),
+    Point(STOPPING, "worker", "after", "workers.slots:Slots.give_back"),
     Point("4 process started", "worker", "after", "swamp.models.kept:Kept.spawn"),
     Point(
         "4 ended, result in memory only", "worker", "before", f"{_WORKER}._store_ended",

@@ -132,6 +132,9 @@ class Storm:
             action = "kill" if first else self._action()
             self._armed[pid] = (point, now)
             process.arm(point, count, action)
+            if point == points.STOPPING:
+                process.asked_to_end = True
+                process.signal(signal.SIGTERM)
 
     def _peace(self, process: Armed) -> float:
         """When a process may be armed: some are killed while they start, some get to work first."""
