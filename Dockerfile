@@ -62,9 +62,9 @@ COPY --from=build /opt/swamp /opt/swamp
 # A worker answers where the orchestrator does, so that one check is for both.
 ENV PATH=/opt/swamp/bin:$PATH SWAMP_WORKER_HEALTH_PORT=9090
 USER 10001:10001
-# A repository is mounted at /repository; workers keep their identities and their unsent results in /cache.
+# A repository is mounted at /repository; workers keep their identities and their unsent results in /cache. Not declared
+# as volumes: each container would leave nameless ones behind for what it does not use.
 WORKDIR /repository
-VOLUME ["/repository", "/cache"]
 EXPOSE 9090
 HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=6 \
     CMD ["python3", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 9090, timeout=3); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]

@@ -12,11 +12,11 @@ CHECKED := swamp workers tests examples bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test checks tests faults bench format clean attacks-bite pictures
+.PHONY: help demo test checks tests compose-test faults bench format clean attacks-bite pictures
 
 help: ## show this list
 	@echo "make <target>, where <target> is one of:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## perform the tutorial with real processes: orchestrator, worker, and a step run from one on the other
 	@$(BIN)/python examples/demo.py
@@ -37,6 +37,9 @@ faults: $(VENV)/.installed-dev ## let networks, Redis servers and disks fail for
 
 attacks-bite: $(VENV)/.installed-dev ## take out each defence in turn, and see the attack that it stops succeed
 	@$(BIN)/python -m tests.attacks.bite
+
+compose-test: $(VENV)/.installed-dev ## run docker-compose.yml for real: crash, cut, scale, stop and start it (root; Debian; installs its engine)
+	$(BIN)/pytest -vv -rs --durations=0 tests/compose/story.py
 
 bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS="--only a,c --repeat 3" measures less
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -1,0 +1,96 @@
+"""The stack of docker-compose.yml, as the person who runs it sees it, and ways to hurt it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.compose.engine import NAMESPACE, Engine, run
+from tests.compose.images import BASE, REDIS
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "swamp-test"
+SERVICES = ("orchestrator", "rq-dashboard", "rq-exporter")
+
+
+class Stack:
+    """Of one engine, under a project name of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        engine.environment |= {
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "SWAMP_BASE_IMAGE": BASE,
+            "SWAMP_REDIS_IMAGE": REDIS,
+        }
+
+    def compose(self, *words: str | Path, input: bytes | None = None) -> str:
+        return self.engine.docker("compose", "--file", ROOT / "docker-compose.yml", *words, input=input)
+
+    def build(self) -> None:
+        """With the host's network: the engine has none at that time."""
+        override = self.engine.directory / "build.yml"
+        override.write_text("services:\n" + "".join(f"  {name}: {{build: {{network: host}}}}\n" for name in SERVICES))
+        for (
+            service
+        ) in SERVICES:  # one after the other, so that each takes over the stages that the ones before have made
+            self.compose("--file", override, "build", "--quiet", service)
+
+    def up(self, workers: int = 1) -> None:
+        self.compose("up", "--detach", "--no-build", "--wait", "--scale", f"worker={workers}")
+
+    def swamp(self, *words: str, input: bytes | None = None) -> str:
+        """A command of Swamp, beside the orchestrator."""
+        return self.compose("exec", "-T", "orchestrator", "swamp", *words, input=input)
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.swamp(*words, "--json"))
+
+    def connected(self) -> set[str]:
+        return {worker["name"] for worker in self.json("worker", "list") if worker["status"] in ("idle", "busy")}
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "--all", "--quiet", service).split()
+
+    def state(self, container: str) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.engine.docker("inspect", "--format", "{{json .}}", container))
+        return told
+
+    def crash(self, container: str) -> None:
+        """As a power cut would: nothing inside is asked. `docker kill` would count as a wish, and stay."""
+        before = self.state(container)
+        os.kill(before["State"]["Pid"], signal.SIGKILL)
+        wait_until(
+            lambda: self.state(container)["RestartCount"] > before["RestartCount"],
+            f"{container} to be started again",
+            60,
+        )
+        self.wait_healthy(container)
+
+    def wait_healthy(self, container: str) -> None:
+        wait_until(
+            lambda: self.state(container)["State"].get("Health", {}).get("Status") == "healthy",
+            "health to come back",
+            120,
+        )
+
+    def link_of(self, container: str) -> str:
+        """The end of the container's cable that lies outside of it."""
+        index = self.engine.docker("exec", container, "cat", "/sys/class/net/eth0/iflink").strip()
+        links = json.loads(run("ip", "-n", NAMESPACE, "-json", "link"))
+        (name,) = [link["ifname"] for link in links if link["ifindex"] == int(index)]
+        return str(name)
+
+    def set_link(self, link: str, state: str) -> None:
+        run("ip", "-n", NAMESPACE, "link", "set", link, state)
+
+    def get(self, port: int, path: str) -> str:
+        """What a published port answers. Published inside the namespace, and asked from there."""
+        script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).read().decode())"
+        return run(
+            "nsenter", f"--net=/run/netns/{NAMESPACE}", "python3", "-c", script, f"http://127.0.0.1:{port}{path}"
+        )
