@@ -226,6 +226,7 @@ class DispatchRow:
     machine: str | None
     epoch: int | None
     created_at: str = ""  #: as stored; empty in a row to be added
+    losses: int = 0  #: how many dispatches of its step were lost before it
 
 
 _DISPATCH_COLUMNS = "id, run_id, position, attempt, target, state, machine, epoch, created_at"
@@ -292,8 +293,17 @@ def live_dispatches(tx: sqlite3.Connection) -> list[DispatchRow]:
     rows = tx.execute(
         f"SELECT {_DISPATCH_COLUMNS} FROM dispatches WHERE state IN ('queued', 'granted', 'begun')"  # noqa: S608
         " ORDER BY created_at, run_id, position, attempt"
-    )
-    return [DispatchRow(*row) for row in rows]
+    ).fetchall()
+    return [DispatchRow(*row, _losses(tx, row[0], row[3])) for row in rows]
+
+
+def _losses(tx: sqlite3.Connection, dispatch: str, attempt: int) -> int:
+    if attempt == 1:
+        return 0
+    step = dispatch.rpartition("-")[0]
+    earlier = json.dumps([f"{step}-{before}" for before in range(1, attempt)])
+    count = "SELECT count(*) FROM dispatches WHERE state = 'lost' AND id IN (SELECT value FROM json_each(?))"
+    return int(tx.execute(count, (earlier,)).fetchone()[0])
 
 
 def dispatch_count(tx: sqlite3.Connection, run_id: str, position: int) -> int:

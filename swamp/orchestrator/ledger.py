@@ -23,7 +23,7 @@ log = logging.getLogger("swamp.orchestrator")
 #: Dispatches of one target that lie in Redis at once.
 WINDOW = 10_000
 
-#: Dispatches of one step at most: a step that takes its machine down every time must not go round for ever.
+#: Dispatches of one step that may be lost: one that takes its machine down every time must not go round for ever.
 MOST_ATTEMPTS = 10
 
 
@@ -75,7 +75,7 @@ class Ledger:
     def retries(self, live: Live) -> bool:
         """Whether the step may run once more after a loss."""
         canceling = self._engine.runs[live.run_id].canceling
-        return not canceling and self.planned(live).on_worker_lost == "retry" and live.attempt < MOST_ATTEMPTS
+        return not canceling and self.planned(live).on_worker_lost == "retry" and live.losses + 1 < MOST_ATTEMPTS
 
     def canceled(self, live: Live) -> None:
         """The step ends without having had, or told, a result, because its run is canceled."""
@@ -172,6 +172,7 @@ class Ledger:
     def _replace(self, live: Live, state: str, reason: str) -> None:
         self.ended(live, state, None, worker="", error=reason)
         new = self._new(live.run_id, live.position, live.attempt + 1, live.target, front=True)
+        new.losses = live.losses + (state == "lost")
         self._engine.requeued(live.run_id, live.position, new.id)
 
     def recall_everything(self) -> None:
@@ -206,7 +207,7 @@ class Ledger:
         self.lanes.clear()
         self._patience.clear()
         for row in rows:
-            live = Live(row.id, row.run_id, row.position, row.attempt, row.target)
+            live = Live(row.id, row.run_id, row.position, row.attempt, row.target, row.losses)
             member = self.members.get(row.machine or "")
             if row.state == "begun":
                 live.begun, live.machine = True, row.machine or ""

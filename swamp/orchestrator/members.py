@@ -76,6 +76,7 @@ class Live:
     position: int
     attempt: int
     target: str
+    losses: int = 0  #: how many dispatches of its step were lost before it
     begun: bool = False
     machine: str = ""  #: which began it
     granted: str = ""  #: the machine that alone may begin it

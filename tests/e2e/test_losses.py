@@ -177,4 +177,3 @@ def test_what_was_begun_ahead_goes_to_another_machine_when_a_long_step_comes_bef
     assert run.wait_for_end() == 0, run.output
     assert sorted(lines(starts)) == sorted(["long", *names])
     assert len(stage.rows("SELECT DISTINCT machine FROM dispatches WHERE state = 'finished'")) == 2
-    assert stage.rows("SELECT count(*) FROM dispatches WHERE state = 'superseded'")[0][0] > 0, "nothing was given back"

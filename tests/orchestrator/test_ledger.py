@@ -141,6 +141,18 @@ def test_a_step_that_may_be_tried_again_is_until_it_has_been_too_often() -> None
     assert not bench.ledger.live
 
 
+def test_a_step_that_was_given_back_before_it_started_has_not_been_tried() -> None:
+    bench = Bench(1, on_worker_lost="retry")
+    for _ in range(2 * MOST_ATTEMPTS):
+        bench.push()
+        bench.ledger.again(bench.begin(0))
+    bench.push()
+    live = bench.begin(0)
+    assert (live.attempt, live.losses) == (2 * MOST_ATTEMPTS + 1, 0)
+    bench.ledger.lost(live, "its worker was lost")
+    assert [live.losses for live in bench.ledger.live.values()] == [1]
+
+
 def test_nothing_of_a_canceled_run_is_tried_again() -> None:
     bench = Bench(2, on_worker_lost="retry")
     bench.push()

@@ -293,7 +293,10 @@ def numbers() -> Iterator[str]:
     yield from (f"{number:,}" for number in (codec.MAX_SIZE, codec.MAX_LENGTH, ledger.WINDOW, slots.BIG, session.PART))
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
     yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
-    yield from (f"at most {ledger.MOST_ATTEMPTS} dispatches", f"again every {core.CANCEL_AGAIN:.0f} seconds")
+    yield from (
+        f"at most {ledger.MOST_ATTEMPTS} dispatches of one step may be lost",
+        f"again every {core.CANCEL_AGAIN:.0f} seconds",
+    )
     yield from (f"up to {opener.GENERATIONS_AHEAD} greater", f"at most {signing.MOST_STEPS}\n")
     yield f"Ours last {'a day' if timedelta(days=1) == packing.LIFETIME else packing.LIFETIME}"
     yield f"({workflow.LOST_TIMEOUT} seconds if it says nothing)"
