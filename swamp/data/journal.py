@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swamp.errors import Invalid, NotFound
 
@@ -294,7 +294,7 @@ def live_dispatches(tx: sqlite3.Connection) -> list[DispatchRow]:
         f"SELECT {_DISPATCH_COLUMNS} FROM dispatches WHERE state IN ('queued', 'granted', 'begun')"  # noqa: S608
         " ORDER BY created_at, run_id, position, attempt"
     ).fetchall()
-    return [DispatchRow(*row, _losses(tx, row[0], row[3])) for row in rows]
+    return [replace(row, losses=_losses(tx, row.id, row.attempt)) for row in (DispatchRow(*found) for found in rows)]
 
 
 def _losses(tx: sqlite3.Connection, dispatch: str, attempt: int) -> int:
