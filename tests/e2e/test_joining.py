@@ -29,7 +29,7 @@ def test_no_token_and_no_address_are_wrong_usage(stage: Stage):
     assert "no token was given" in without_token.stderr
 
     elsewhere = stage.swamp("worker", "connect", "http://localhost:9090", "--token", f"node.{'0' * 64}")
-    assert elsewhere.code == 1
+    assert elsewhere.code == 2
     assert "ws://localhost:9090" in elsewhere.stderr
 
 
