@@ -127,7 +127,8 @@ def test_a_worker_runs_no_more_steps_at_once_than_it_has_slots(stage: Stage):
     stage.workflow("crowd", *(step(f"step-{number}", "count", "node") for number in range(8)))
     shown = stage.run("crowd").stdout
     counts = {line.removeprefix("│ ") for line in shown.splitlines() if line.startswith("│ ")}
-    assert counts == {"1", "2"}
+    assert "2" in counts
+    assert counts <= {"1", "2"}  # nobody need ever be alone: two may come in the same moment
 
 
 def test_each_target_gets_its_own_steps_and_they_depend_on_each_other(stage: Stage):
