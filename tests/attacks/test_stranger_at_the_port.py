@@ -95,8 +95,12 @@ def test_a_page_of_another_origin_reaches_nothing(stage: Stage):
 def test_long_requests_are_not_kept_in_memory(stage: Stage):
     stage.serve()
     right = f"Bearer {secret(stage)}"
-    status, document = ask(stage, "POST", "/api/runs", "x" * (2 << 20), Authorization=right)
-    assert (status, document["code"]) == (422, "too_long")
+    try:
+        status, document = ask(stage, "POST", "/api/runs", "x" * (2 << 20), Authorization=right)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # answered and hung up while we were still sending: not read to its end either
+    else:
+        assert (status, document["code"]) == (422, "too_long")
 
     with socket.create_connection(("127.0.0.1", stage.port), timeout=30) as stranger:
         stranger.sendall(b"POST /api/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
