@@ -28,7 +28,7 @@ STAGES = (
     ("commit", "swamp.data.store", "Store", "write"),
     ("wake who watches", "swamp.orchestrator.core", "Core", "_follow"),
     ("free and acknowledge", "swamp.orchestrator.core", "Core", "_tell_redis"),
-    ("seal and push", "swamp.orchestrator.core", "Core", "_push"),
+    ("seal and push", "swamp.orchestrator.dispatcher", "Dispatcher", "push"),
     ("keep RQ's books", "swamp.orchestrator.core", "Core", "_keep_books"),
     ("the rest of the cycle", "swamp.orchestrator.core", "Core", "_cycle"),
     ("tell events to the command", "swamp.data.journal", "", "read_event_lines"),

@@ -215,11 +215,11 @@ class App:
             if token is None or not is_live(token, utc_now()):
                 revoked = token is None or token.revoked_at is not None
                 message = f"token '{name}' was revoked" if revoked else f"token '{name}' has expired"
-                self._core.put_out(name, Refusal("revoked" if revoked else "expired", message))
+                self._core.membership.put_out(name, Refusal("revoked" if revoked else "expired", message))
             else:
                 bound = {machine.id for machine in tokens.bindings(tx, name)}
-                self._core.put_out(name, Refusal("revoked", f"token '{name}' was made anew"), but=bound)
-                self._core.prolong(name, token.expires_at)
+                self._core.membership.put_out(name, Refusal("revoked", f"token '{name}' was made anew"), but=bound)
+                self._core.membership.prolong(name, token.expires_at)
 
         await asyncio.wrap_future(self._core.ask(look))
         return JSONResponse({})
@@ -236,7 +236,7 @@ class App:
 
     async def _drained(self, _request: Request) -> Response:
         """It changed on disk who takes no new steps."""
-        await asyncio.wrap_future(self._core.ask(self._core.drained_changed))
+        await asyncio.wrap_future(self._core.ask(self._core.membership.drained_changed))
         return JSONResponse({})
 
     async def _workers(self, _request: Request) -> Response:

@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import redis
 
-from swamp.broker.acl import worker_user
-from swamp.broker.functions import Collected, Job
-from swamp.clock import Timepiece, from_iso, iso, utc_now
+from swamp.broker.functions import Collected
+from swamp.clock import Timepiece, utc_now
 from swamp.data import journal
 from swamp.data.blobs import blob_path
 from swamp.data.store import Store
@@ -34,32 +31,28 @@ from swamp.errors import SwampError
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
-from swamp.orchestrator import admission, leases, room
 from swamp.orchestrator.buttons import LOOK, Buttons
+from swamp.orchestrator.dispatcher import Dispatcher
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
-from swamp.orchestrator.members import Live, Member, Session
+from swamp.orchestrator.members import Live, Member
+from swamp.orchestrator.membership import Membership
 from swamp.orchestrator.mirror import books, worker_fields
-from swamp.orchestrator.packing import expiry, signed_and_sealed
+from swamp.orchestrator.redis_watch import RedisWatch
 from swamp.orchestrator.secrets import StepSecrets
-from swamp.orchestrator.transport import Transport, call_tuple
+from swamp.orchestrator.transport import Transport
 from swamp.pace import Pace
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Machine, is_live
+from swamp.tokens.token import is_live
 from swamp.vaults.catalog import read_for_step
-from swamp.wire.codec import Malformed
-from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
     DOWN,
     Acknowledge,
     Cancel,
-    Dispatch,
     DownBody,
-    Refusal,
     Rejoin,
-    pack_dispatch,
     pack_down,
 )
 from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
@@ -110,10 +103,9 @@ class Core:
         self.transport = transport
         self.boot = boot
         self.remote_only = remote_only  #: no step runs beside us
-        self.incarnation = 0
         self._notify = notify
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
-        self._now: Callable[[], str] = Timepiece()
+        self._now = Timepiece()
         self.engine = Engine(repo.blobs, self._now, owner="serve")
         self.tally = Tally()
         self.ledger = Ledger(self.engine, time.monotonic, self.tally)
@@ -121,33 +113,28 @@ class Core:
         self._pace = Pace(log)
         read_secret = partial(read_for_step, repo)
         self._secrets = StepSecrets(read_secret, repo.blobs)
+        self.watch = RedisWatch(transport, self.tally)
+        self.membership = Membership(keys, self.ledger, transport, self.watch, self.tally, self.ring, self._wake)
+        self.dispatcher = Dispatcher(
+            store, keys, self.engine, self.ledger, transport, self._secrets, self._pace, self._now
+        )
         self._intake = Intake(
             self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets, boot
         )
         self._spawner = spawner_that_leaves_nothing()
         self._steps = LocalSteps(repo.root, environment, self._inbox.put, read_secret, self._spawner)
-        self.drained: dict[str, tokens.Drained] = {}  #: machines that take no new steps
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
         self.said = 0  # number of the last message to any machine
         self._turn = 0
         self._looked_at = time.monotonic()
-        self._collected = False  # the streams were read to their end in this cycle
         self._stopping = False
         self._next_sweep = 0.0
         self._next_look = 0.0  # at Redis itself, which bells do not put off
         self._next_shown = 0.0
         self._next_cancels = 0.0
-        self._redis_down_since: float | None = None
-        self._redis_complaint = ""  # what was said last about why it is away
-        self._memory = 0.0  # how much of its memory Redis has used
-        self._next_attempt = 0.0
-        self._attempts = 0
-        self._draining = True  # until what machines said before we came is applied, nothing is pushed
-        self._lost_claims: list[tuple[Member, list[str]]] = []
-        self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self._show)
+        self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self.dispatcher.show)
         self._next_tools = 0.0
-        self._farewells: list[Member] = []
 
     # ------------------------------------------------------------------ from other threads
 
@@ -164,7 +151,7 @@ class Core:
     def stop(self) -> None:
         """End the core thread; steps beside it are ended, steps on workers go on without it."""
         self._stopping = True
-        self._inbox.put(None)
+        self._wake()
         self._thread.join(timeout=30)
 
     def hurry(self) -> None:
@@ -178,11 +165,15 @@ class Core:
         self._inbox.put(_Request(inside, after, future))
         return future
 
+    def _wake(self) -> None:
+        """Have another cycle made at once."""
+        self._inbox.put(None)
+
     def ring(self) -> None:
         """Something was said in Redis."""
         if not self._rung:
             self._rung = True
-            self._inbox.put(None)
+            self._wake()
 
     @property
     def alive(self) -> bool:
@@ -192,7 +183,7 @@ class Core:
         """What keeps work from flowing, empty if nothing does; see `readiness`. For the `after` of a request."""
         if not self.transport.up:
             return "redis"
-        if self._draining:
+        if self.watch.draining:
             return "starting"
         return "" if self.transport.echoes() else "redis"
 
@@ -235,12 +226,12 @@ class Core:
     def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
         self._keep_redis()
         incoming = self._collect()
-        if self._farewells and not incoming and self._collected:
-            self._settle_farewells()
+        if self.membership.farewells and not incoming and self.watch.read_to_end:
+            self.membership.settle_farewells()
         requests = [item for item in items if isinstance(item, _Request) and item.future.set_running_or_notify_cancel()]
         taken: list[tuple[Member, Taken]] = []
         results: list[tuple[_Request, Any, BaseException | None]] = []
-        if items or incoming or self.engine.dirty or self.ledger.over or self._lost_claims:
+        if items or incoming or self.engine.dirty or self.ledger.over or self.membership.lost_claims:
             try:
                 with self.store.write() as tx:
                     for item in items:
@@ -272,11 +263,12 @@ class Core:
             self._tell_redis(taken)
         finally:
             self._resolve(results)
-        self._look_at_leases()
+        self.membership.look_at_leases()
+        self._look_at_patience()
         self._look_at_cancellations()
         if self.engine.dirty:
-            self._inbox.put(None)
-        self._look_at_tokens()
+            self._wake()
+        self.membership.look_at_tokens()
         self._look_at_tools()
         for member in self.members.values():
             if member.rejoin_asked:
@@ -314,7 +306,7 @@ class Core:
                 try:
                     result = request.after(result)
                 except redis.RedisError as failure:
-                    self._redis_lost(failure)
+                    self.watch.lost(failure)
                     error = failure
                 except SwampError as failure:
                     error = failure
@@ -378,15 +370,10 @@ class Core:
     def _keep_redis(self) -> None:
         """Have a connection, if one can be had. After a new one, nothing that was known about Redis holds."""
         now = time.monotonic()
-        if self.transport.up or now < self._next_attempt:
+        if not self.watch.is_due(now):
             return
         try:
-            users = [
-                worker_user(member.target, member.machine, password_hash)
-                for member in self.members.values()
-                if (password_hash := self._password_hashes.get(member.machine)) is not None
-            ]
-            self.transport.connect(users)
+            self.transport.connect(self.membership.users())
             # In this order: first nothing can be claimed, then nothing that was claimed can begin, then everything
             # that did begin is known. Only then is it safe to push again.
             self.transport.clear_queues({*self.ledger.lanes, *self._targets})
@@ -395,41 +382,22 @@ class Core:
                 # Under its old id it is refused by a machine that has seen it.
                 self.transport.take_back(member.machine)
             self._raise_incarnation()
-            self._look_at_memory()
+            self.watch.look_at_memory()
         except (redis.RedisError, SwampError) as error:
-            self._redis_lost(error)
+            self.watch.lost(error)
             return
-        self.tally.redis_connections += 1
-        if self._redis_down_since is not None:
-            log.info("Redis is back after %.1fs", now - self._redis_down_since)
-        self._redis_down_since, self._attempts = None, 0
-        self._draining = True
-        for member in self.members.values():
-            leases.heard(member.lease, now)
-            member.shown = False
-            member.rejoin_asked = True
+        self.watch.connected(now)
+        self.membership.all_join_again(now)
 
     def _raise_incarnation(self) -> None:
         with self.store.write() as tx:
-            self.incarnation = int(journal.get_meta(tx, "incarnation") or 0) + 1
-            journal.set_meta(tx, "incarnation", str(self.incarnation))
-
-    def _redis_lost(self, error: Exception) -> None:
-        now = time.monotonic()
-        self.transport.disconnect()
-        if self._redis_down_since is None:
-            self._redis_down_since, self._redis_complaint = now, ""
-        complaint = f"{error} ({error.hint})" if isinstance(error, SwampError) and error.hint else str(error)
-        if complaint != self._redis_complaint:
-            self._redis_complaint = complaint
-            log.error("Redis is away: %s; nothing is lost, trying again", complaint)
-        self._attempts += 1
-        self._next_attempt = now + random.uniform(0.5, 1.0) * min(RETRY_LONGEST, 0.1 * 2**self._attempts)  # noqa: S311
+            self.dispatcher.incarnation = int(journal.get_meta(tx, "incarnation") or 0) + 1
+            journal.set_meta(tx, "incarnation", str(self.dispatcher.incarnation))
 
     def _collect(self) -> list[Collected]:
         now = time.monotonic()
-        self._collected = False
-        if not (self._rung or self._draining or now >= self._next_sweep) or not self.transport.up:
+        self.watch.read_to_end = False
+        if not (self._rung or self.watch.draining or now >= self._next_sweep) or not self.transport.up:
             if now >= self._next_sweep:
                 self._next_sweep = now + SWEEP
             return []
@@ -438,31 +406,24 @@ class Core:
             self._next_sweep = now + SWEEP
             if look := now >= self._next_look:
                 self._next_look = now + SWEEP
-                self._look_at_memory()
+                self.watch.look_at_memory()
             # Whose turn is first changes, so that a machine that says too much holds up no other.
             machines = list(self.members)
             self._turn = (self._turn + 1) % max(1, len(machines))
             incoming, more = self.transport.collect(machines[self._turn :] + machines[: self._turn], renew=look)
-            self._collected = not more
+            self.watch.read_to_end = not more
         except redis.RedisError as error:
-            self._redis_lost(error)
+            self.watch.lost(error)
             return []
         # What decides only once nothing is left to be read must see that nothing is.
-        if more or (incoming and (self._draining or self._farewells)):
+        if more or (incoming and (self.watch.draining or self.membership.farewells)):
             self._rung = True
-            self._inbox.put(None)
-        elif self._draining:
-            self._draining = False
+            self._wake()
+        elif self.watch.draining:
+            self.watch.draining = False
             self.ledger.recall_everything()
             self.ledger.record_what_runs(self._now())
         return incoming
-
-    def _look_at_memory(self) -> None:
-        before, self._memory = self._memory, self.transport.memory()
-        if room.may_push(before) and not room.may_push(self._memory):
-            log.error("Redis is short of memory (%.0f%% of maxmemory is used): steps wait", 100 * self._memory)
-        elif not room.may_push(before) and room.may_push(self._memory):
-            log.info("Redis has room again")
 
     def _tell_redis(self, taken: list[tuple[Member, Taken]]) -> None:
         """Free first, alone; then answers; then new work; then the books, which may fail and are made again."""
@@ -478,21 +439,21 @@ class Core:
             self._say([*replies, *self._intake.replies])
             self._intake.replies.clear()
             for member in self._intake.leaving:
-                self._claims_back(member)
+                self.membership.claims_back(member)
             self._intake.leaving.clear()
             for member, stranded in self._intake.stranded:
-                self._claims_back(member, stranded)
+                self.membership.claims_back(member, stranded)
             self._intake.stranded.clear()
             self._withdraw()
-            if not self._draining and room.may_push(self._memory):
+            if self.watch.may_push:
                 for target in list(self.ledger.lanes):
-                    self._push(target)
+                    self.dispatcher.push(target)
             self._keep_books()
         except redis.RedisError as error:
             self._intake.replies.clear()
             self.ledger.records.clear()
             self.ledger.withdrawn.clear()
-            self._redis_lost(error)
+            self.watch.lost(error)
 
     def _say(self, replies: list[tuple[Member, DownBody]]) -> None:
         if not replies:
@@ -504,105 +465,20 @@ class Core:
             messages.append((member.machine, sealed))
         self.transport.send_down(messages)
 
-    def _push(self, target: str) -> None:
-        while chosen := self.ledger.ready_to_push(target):
-            with self.store.read() as tx:
-                token = tokens.find(tx, target)
-            alone = token is not None and token.max_enrollments == 1
-            calls: _Calls = {}
-            generation = token.key_generation if token is not None else 0
-            for front in (True, False):
-                lives = [live for live in chosen if live.front is front]
-                firsts = range(0, len(lives), 1000)
-                for first in reversed(firsts) if front else firsts:  # each batch goes before the one pushed last
-                    jobs = self._jobs(lives[first : first + 1000], generation, alone, calls)
-                    self.transport.push(target, jobs, front=front)
-            for live in chosen:
-                name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
-                self._pace.info("step %s dispatched to %s as %s", name, target, live.id, about=about)
-
-    def _jobs(self, lives: list[Live], generation: int, alone: bool, calls: _Calls) -> list[Job]:
-        """Signed together. A step whose secrets cannot be read, or which has no form on the wire, fails. `alone`: one
-        machine only serves the target; `calls` of this push were resolved already."""
-        expires_at = expiry(utc_now())
-        packed: list[tuple[str, bytes]] = []
-        descriptions: list[str] = []
-        for live in lives:
-            call = self._resolved(live, calls)
-            if isinstance(call, Exception):
-                self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {call}")
-                continue
-            try:
-                packed.append((live.id, pack_dispatch(self._dispatch(live, call, expires_at, alone))))
-            except Malformed as error:
-                self.ledger.lost_in_queue(live, f"the step cannot be sent to a worker: {error}")
-                continue
-            live.generation = generation
-            descriptions.append(self._description(live))
-        if not packed:
-            return []
-        sealed = signed_and_sealed(self.keys, lives[0].target, generation, packed)
-        return [
-            Job(dispatch, call_tuple(dispatch), description, content)
-            for (dispatch, _), description, content in zip(packed, descriptions, sealed, strict=True)
-        ]
-
-    def _dispatch(self, live: Live, call: Invocation, expires_at: str, alone: bool) -> Dispatch:
-        run = self.engine.runs[live.run_id]
-        step = run.plan.steps[live.position]
-        job = run.plan.jobs[step.job]
-        return Dispatch(
-            id=live.id,
-            target=live.target,
-            attempt=live.attempt,
-            incarnation=self.incarnation,
-            expires_at=expires_at,
-            run_id=live.run_id,
-            workflow=run.plan.workflow_name,
-            job=job.name,
-            step=step.name,
-            grant=not alone and step.on_worker_lost == "fail",
-            invocation=call,
-        )
-
-    def _description(self, live: Live) -> str:
-        """Never an argument."""
-        plan = self.engine.runs[live.run_id].plan
-        step = plan.steps[live.position]
-        call = plan.calls[step.call]
-        return f"{plan.workflow_name} / {plan.jobs[step.job].name} / {step.name} — {call.model_name}.{call.method}"
-
-    def _show(self, live: Live) -> None:
-        """Something that runs, to RQ's tools."""
-        job = Job(live.id, call_tuple(live.id), self._description(live), b"")
-        self.transport.push(live.target, [job], only_shown=True)
-        self.ledger.record_that_runs(live, self._now())
-
     def _look_at_tools(self) -> None:
         now = time.monotonic()
         # Not while there is something unread: it may tell what became of a job that seems to be missing.
-        if now < self._next_tools or not self.transport.up or self._draining or not self._collected or self._rung:
+        if now < self._next_tools or not self.watch.current or self._rung:
             return
         self._next_tools = now + LOOK
-        with self._redis_may_fail():
+        with self.watch.may_fail():
             if self._buttons.look(self._served):
-                self._inbox.put(None)
+                self._wake()
 
     def _served(self) -> set[str]:
         now = utc_now()
         with self.store.read() as tx:
             return {token.name for token in tokens.tokens(tx) if is_live(token, now)}
-
-    def _resolved(self, live: Live, calls: _Calls) -> Invocation | Exception:
-        """The call of a step with its secrets, which are read once for all steps of a push that make the same call."""
-        run = self.engine.runs[live.run_id]
-        key = (live.run_id, run.plan.steps[live.position].call)
-        if key not in calls:
-            try:
-                calls[key] = self._secrets.resolved(run, live.position)
-            except (SwampError, OSError) as error:
-                calls[key] = error
-        return calls[key]
 
     def _withdraw(self) -> None:
         """What was given up while it waited leaves its queue; what was given up while it was claimed cannot begin."""
@@ -636,115 +512,6 @@ class Core:
 
     # ------------------------------------------------------------------ machines
 
-    def drained_changed(self, tx: sqlite3.Connection) -> None:
-        """A person has told machines to take no new steps, or to take them again: by joining anew they learn of it."""
-        before, self.drained = self.drained, tokens.drained(tx)
-        for machine in before.keys() ^ self.drained.keys():
-            member = self.members.get(machine)
-            if member is not None:
-                member.rejoin_asked = True
-                text = "worker %s is drained: it takes no new steps" if machine in self.drained else "worker %s resumes"
-                log.info(text, member.worker, extra=member.about)
-
-    def add_member(self, machine: Machine, password_hash: str | None, expires_at: datetime) -> Member:
-        """Take a bound machine into memory; inside or outside a transaction."""
-        member = self.members.get(machine.id)
-        if member is None or member.target != machine.token:
-            keys = machine_keys(self.keys.static, machine.public_key, machine.id)
-            member = Member(
-                machine=machine.id,
-                worker=machine.worker,
-                target=machine.token,
-                up=Box(keys.up),
-                down=Box(keys.down),
-                results=Box(keys.results),
-                lease=leases.Lease(time.monotonic()),
-                expires_at=expires_at,
-                epoch=machine.epoch,
-                number=machine.sequence,
-                platform=machine.platform,
-                slots=machine.slots,
-                last_seen_at=iso(machine.last_seen_at) if machine.last_seen_at else None,
-            )
-            self.members[machine.id] = member
-        member.expires_at = expires_at  # the same token may have been made anew
-        if password_hash is not None:
-            self._password_hashes[machine.id] = password_hash
-        return member
-
-    def joined(self, member: Member, session: Session) -> None:
-        """After the commit of a join: its Redis user, and an empty stream down. Raises `redis.RedisError`."""
-        password_hash = self._password_hashes[member.machine]
-        self.transport.set_user(worker_user(member.target, member.machine, password_hash))
-        self.transport.clear_down(member.machine)
-        self._claims_back(member)
-        leases.heard(member.lease, time.monotonic())
-        if member.session is not None:
-            member.session.close()
-        member.session, member.connected, member.shown, member.draining = session, True, False, False
-        member.rejoin_asked = False  # it just did
-        self.ring()
-
-    def heard(self, member: Member) -> None:
-        """A sign of life outside of Redis. May be called from any thread."""
-        self.members.get(member.machine, member).lease.heard_at = time.monotonic()
-
-    def left(self, tx: sqlite3.Connection, member: Member, session: object, *, farewell: bool) -> None:
-        """The session is over; without a farewell that may be a passing cut."""
-        member = self.members.get(member.machine, member)  # memory may have been made anew since it joined
-        if member.session is not session:
-            return
-        member.session = None
-        self._note_sightings(tx, [member])
-        if farewell:
-            member.connected = False
-            log.info("worker %s left", member.worker, extra=member.about)
-            with self._redis_may_fail():
-                self._claims_back(member)
-            if self.transport.up and not self._draining:
-                # It said everything it had to say before its farewell: what it did not end has no end.
-                self._farewells.append(member)
-                self.ring()
-
-    def put_out(self, name: str, refusal: Refusal, but: Collection[str] = ()) -> None:
-        """End the membership of the machines of a token, `but` some, at once. Their running steps are given up."""
-        for member in [m for m in self.members.values() if m.target == name and m.machine not in but]:
-            if member.session is not None:
-                member.session.send(refusal)
-                member.session.close()
-                log.info("worker %s was put out: %s", member.worker, refusal.message, extra=member.about)
-            member.session, member.connected = None, False
-            self._password_hashes.pop(member.machine, None)
-            with self._redis_may_fail():
-                self.transport.delete_user(f"swamp-m-{member.machine}")
-                self._claims_back(member)
-                self._note_unread_starts(member)
-            for dispatch in [*member.running, *member.granted]:
-                reason = f"worker '{member.worker}' was put out while the step ran: {refusal.message}"
-                self.ledger.lost(self.ledger.live[dispatch], reason)
-            with self._redis_may_fail():
-                if member.shown:
-                    self.transport.mirror([("left", member.worker, member.target)])
-                self.transport.forget_machine(member.machine)
-            del self.members[member.machine]
-
-    def prolong(self, name: str, expires_at: datetime) -> None:
-        """The machines of a token may stay until then."""
-        for member in self.members.values():
-            if member.target == name:
-                member.expires_at = expires_at
-
-    def _note_unread_starts(self, member: Member) -> None:
-        """What was pushed, and is neither queued nor claimed, has begun: the machine's word of it is in the stream that
-        goes with it. (On a fleet a grant tells who may have begun what.)"""
-        if sum(other.target == member.target for other in self.members.values()) > 1:
-            return
-        there = {*self.transport.queued(member.target), *(c for _, claims in self._lost_claims for c in claims)}
-        there.update(self.ledger.lane(member.target).waiting)
-        for live in self.ledger.live.values():
-            if live.target == member.target and not live.begun and not live.granted and live.id not in there:
-                member.running.add(live.id)
-
     def cancel_run(self, run_id: str) -> bool:
         """End a run; False if it is not running. The next `_save` stores it."""
         run = self.engine.runs.get(run_id)
@@ -760,6 +527,14 @@ class Core:
                 self.ledger.canceled(live)
         return True
 
+    def _look_at_patience(self) -> None:
+        """Give up what waited in a queue for longer than its step allows."""
+        if not self.watch.current:
+            return
+        for live in self.ledger.impatient(time.monotonic()):
+            target, limit = live.target, self.ledger.planned(live).queue_timeout
+            self.ledger.lost_in_queue(live, f"no worker of target '{target}' took the step within {limit}s")
+
     def _cancel_on_machine(self, live: Live, reason: str) -> None:
         member = self.members.get(live.machine)
         if member is not None:
@@ -773,7 +548,7 @@ class Core:
             why = self.engine.runs[run_id].why_canceled
             log.info("run %s is canceled: %s", run_id, why, extra={"run": run_id})
         now = time.monotonic()
-        if now < self._next_cancels or not self.transport.up or self._draining:
+        if now < self._next_cancels or not self.transport.up or self.watch.draining:
             return
         self._next_cancels = now + CANCEL_AGAIN
         for member in self.members.values():
@@ -783,88 +558,25 @@ class Core:
                 if run.canceling:
                     self._cancel_on_machine(live, run.why_canceled)
 
-    def _claims_back(self, member: Member, only: Sequence[str] | None = None) -> None:
-        claims = self.transport.take_back(member.machine, only)
-        if claims:
-            self._lost_claims.append((member, claims))
-            self._inbox.put(None)
-
-    def _settle_farewells(self) -> None:
-        """What a worker that left had begun and did not end follows the step's `onWorkerLost`, at once. Only when
-        everything it said is applied."""
-        for member in self._farewells:
-            if member.session is None:
-                for dispatch in list(member.running):
-                    self.ledger.lost(self.ledger.live[dispatch], f"worker '{member.worker}' was stopped while it ran")
-        self._farewells.clear()
-
     def _requeue_taken_back(self) -> None:
-        for _, claims in self._lost_claims:
+        for _, claims in self.membership.lost_claims:
             for dispatch in reversed(claims):
                 live = self.ledger.live.get(dispatch)
                 if live is not None:
                     self.ledger.taken_back(live)
-        self._lost_claims.clear()
+        self.membership.lost_claims.clear()
         for target, dispatch in self._intake.strays:
             self._buttons.stray(target, dispatch)
         self._intake.strays.clear()
-
-    def _look_at_leases(self) -> None:
-        now = time.monotonic()
-        silent, self._looked_at = now - self._looked_at, now
-        if not self.transport.up or self._draining or not self._collected:
-            return
-        if silent > leases.SILENCE / 2 or room.may_be_silent(self._memory):
-            # It was us who did not listen, or they cannot speak.
-            for member in self.members.values():
-                leases.heard(member.lease, now)
-        # A machine with something under way need not be connected to be missed: it may have gone before we came.
-        present = ((machine, m.lease) for machine, m in self.members.items() if m.connected or m.running or m.granted)
-        for machine in leases.newly_lost(present, now):
-            member = self.members[machine]
-            member.connected = False
-            self.tally.leases_expired += 1
-            text = "worker %s is lost: no sign of life for %.0fs"
-            log.warning(text, member.worker, leases.SILENCE, extra=member.about)
-            with self._redis_may_fail():
-                self._claims_back(member)
-        for member in self.members.values():
-            if member.lease.lost_at is None:
-                continue
-            for dispatch in [*member.running, *member.granted]:
-                live = self.ledger.live[dispatch]
-                timeout = 0 if self.ledger.retries(live) else self.ledger.planned(live).lost_timeout
-                if leases.given_up(member.lease, now, timeout):
-                    self.ledger.lost(live, f"worker '{member.worker}' was lost while the step ran")
-        for live in self.ledger.impatient(now):
-            target, limit = live.target, self.ledger.planned(live).queue_timeout
-            self.ledger.lost_in_queue(live, f"no worker of target '{target}' took the step within {limit}s")
-
-    def _look_at_tokens(self) -> None:
-        """Put out the machines whose token's time is over; what that does to runs is stored by the next cycle."""
-        memberships = ((member.target, member.expires_at) for member in self.members.values())
-        for name in sorted(admission.expired(memberships, utc_now())):
-            self.put_out(name, Refusal("expired", f"token '{name}' has expired"))
-            self._inbox.put(None)
 
     # ------------------------------------------------------------------ beginnings and endings
 
     def _reload(self, tx: sqlite3.Connection) -> None:
         """Memory as the disk has it."""
         now = utc_now()
-        self._password_hashes: dict[str, str] = {}
         known = tokens.tokens(tx)
         self._targets = {token.name for token in known}
-        sessions = {machine: member.session for machine, member in self.members.items()}
-        expiry = {token.name: token.expires_at for token in known if is_live(token, now)}
-        self.members.clear()
-        for machine in tokens.machines(tx):
-            if machine.token not in expiry:
-                continue
-            member = self.add_member(machine, machine.redis_password_hash, expiry[machine.token])
-            member.session = sessions.get(machine.id)
-            member.connected = member.session is not None
-        self.drained = tokens.drained(tx)
+        self.membership.reload(tx, {token.name: token.expires_at for token in known if is_live(token, now)})
         self.engine.load(tx)
         self.ledger.restore(journal.live_dispatches(tx), now)
         # Steps that began on a machine that is not a member any more can never report.
@@ -890,15 +602,14 @@ class Core:
         self.ledger.records.clear()
         self._intake.replies.clear()
         self._intake.strays.clear()
-        self._lost_claims.clear()
+        self.membership.lost_claims.clear()
         self._secrets.start_over()
         try:
             with self.store.read() as tx:
                 self._reload(tx)
         except SwampError as error:
             log.error("%s", error)
-        self.transport.disconnect()
-        self._next_attempt = 0.0
+        self.watch.start_over()
 
     def _settle_local_steps(self) -> None:
         """Steps beside us are being ended: record how, within the grace time."""
@@ -915,30 +626,14 @@ class Core:
             # There is nobody left to try again, and no need: the next start ends what has no end on disk.
             log.exception("what ended while the orchestrator stopped could not be recorded")
 
-    def _note_sightings(self, tx: sqlite3.Connection, members: Iterable[Member]) -> None:
-        seen = [
-            tokens.Sighting(member.machine, from_iso(member.last_seen_at), member.platform, member.slots)
-            for member in members
-            if member.last_seen_at is not None
-        ]
-        tokens.note_sightings(tx, seen)
-
     def _say_goodbye(self) -> None:
         with suppress(SwampError), self.store.write() as tx:
-            self._note_sightings(tx, self.members.values())
-        with self._redis_may_fail():
+            self.membership.note_sightings(tx, self.members.values())
+        with self.watch.may_fail():
             shown = [("left", member.worker, member.target) for member in self.members.values() if member.shown]
             if shown and self.transport.up:
                 self.transport.mirror(shown)
         self.transport.disconnect()
-
-    @contextmanager
-    def _redis_may_fail(self) -> Iterator[None]:
-        """For what is made again anyway when Redis is back."""
-        try:
-            yield
-        except redis.RedisError as error:
-            self._redis_lost(error)
 
     def _has_blob(self, checksum: str) -> bool:
         return blob_path(self.repo.blobs, checksum).exists()

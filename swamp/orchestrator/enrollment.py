@@ -205,7 +205,7 @@ class Enrollment:
             try:
                 farewell = await self._listen(session, member)
             finally:
-                self._core.ask(lambda tx: self._core.left(tx, member, session, farewell=farewell))
+                self._core.ask(lambda tx: self._core.membership.left(tx, member, session, farewell=farewell))
         finally:
             deliver.cancel()
 
@@ -245,7 +245,7 @@ class Enrollment:
             machine = tokens.machine(tx, machine_id)
             if machine is None or token is None:
                 raise SwampError(f"machine {machine_id} was bound and is not on record")
-            member = core.add_member(machine, digest, token.expires_at)
+            member = core.membership.add(machine, digest, token.expires_at)
             member.platform, member.slots = hello.platform, hello.slots
             member.process = Process(hello.host, session.address, hello.pid, hello.version, hello.python)
             return _Joined(member, self._welcome(member, token, hello, password), decision.new_binding)
@@ -253,7 +253,7 @@ class Enrollment:
         def after(outcome: _Joined | Refusal) -> _Joined | Refusal:
             if isinstance(outcome, _Joined):
                 try:
-                    core.joined(outcome.member, session)
+                    core.membership.joined(outcome.member, session)
                 except redis.RedisError:
                     return Refusal("try_later", "the orchestrator has no connection to Redis")
             return outcome
@@ -271,7 +271,7 @@ class Enrollment:
             target=token.name,
             boot=core.boot,
             clock=iso(utc_now()),
-            incarnation=core.incarnation,
+            incarnation=core.dispatcher.incarnation,
             applied=member.number if member.epoch == hello.epoch else 0,
             said=core.said,
             redis_url=core.transport.address.worker_url,
@@ -283,7 +283,7 @@ class Enrollment:
                 for generation in {token.key_generation, *core.ledger.generations(token.name)}
             },
             heartbeat_seconds=HEARTBEAT,
-            drained=member.machine in core.drained,
+            drained=member.machine in core.membership.drained,
         )
 
     async def _listen(self, session: WorkerSession, member: Member) -> bool:
@@ -299,7 +299,7 @@ class Enrollment:
                 return True
             if not isinstance(message, BlobPart):
                 continue
-            self._core.heard(member)
+            self._core.membership.heard(member)
             size += len(message.data)
             if size <= LARGEST_BLOB:
                 parts.append(message.data)

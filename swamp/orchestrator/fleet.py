@@ -18,13 +18,13 @@ def workers(core: Core) -> list[dict[str, object]]:
             "name": member.worker,
             "target": member.target,
             "machine": member.machine,
-            "status": status(member, drained=member.machine in core.drained),
+            "status": status(member, drained=member.machine in core.membership.drained),
             "slotsUsed": len(member.running),
             "slotsTotal": member.slots,
             "platform": member.platform,
             "lastSeenAt": member.last_seen_at,
             "running": sorted(member.running),
-            "drainedAt": iso(why.at) if (why := core.drained.get(member.machine)) else None,
+            "drainedAt": iso(why.at) if (why := core.membership.drained.get(member.machine)) else None,
             "note": why.note if why else "",
         }
         for member in sorted(core.members.values(), key=lambda member: (member.worker, member.machine))
@@ -78,7 +78,7 @@ def _why_it_waits(core: Core, target: str) -> str:
     connected = [member for member in machines if member.connected]
     if not connected:
         return "no worker is connected" if machines else "no worker has ever joined"
-    taking = [member for member in connected if not member.draining and member.machine not in core.drained]
+    taking = [member for member in connected if not member.draining and member.machine not in core.membership.drained]
     if not taking:
         return "every worker is draining or drained"
     slots = sum(member.slots for member in taking)

@@ -84,7 +84,7 @@ POINTS = (
     Point("x connected, queues not cleared", "serve", "after", f"{_TRANSPORT}.connect"),
     Point("x queues cleared, incarnation not raised", "serve", "after", f"{_TRANSPORT}.clear_queues"),
     Point("x incarnation raised, streams not drained", "serve", "after", f"{_CORE}._raise_incarnation"),
-    Point("x machine bound, not welcomed", "serve", "after", f"{_CORE}.joined"),
+    Point("x machine bound, not welcomed", "serve", "after", "swamp.orchestrator.membership:Membership.joined"),
     # ------------------------------------------------------------------ the worker
     Point("2 claimed while waiting, not fetched", "worker", "before", f"{_WORKER}._take",
           lambda call: type(call.arguments[1]).__name__ == "Claimed"),

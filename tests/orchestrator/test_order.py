@@ -100,7 +100,7 @@ class Line(RuleBasedStateMachine):
         """Go round until there is nothing to do."""
         while True:
             self.core._cycle([] if self.core._inbox.empty() else self.core._wait())
-            if self.core._inbox.empty() and not self.core._draining and not self.core._lost_claims:
+            if self.core._inbox.empty() and not self.core.watch.draining and not self.core.membership.lost_claims:
                 return
 
     # ------------------------------------------------------------------ what happens
@@ -135,7 +135,7 @@ class Line(RuleBasedStateMachine):
         machine = data.draw(
             st.sampled_from(sorted(name for name, steps in self.held.items() if steps)), label="machine"
         )
-        self.core._claims_back(self.core.members[machine])
+        self.core.membership.claims_back(self.core.members[machine])
         self.settle()
         self.line[:0] = [{step} for step in self.held[machine]]
         self.returned.update(self.held[machine])
@@ -146,7 +146,7 @@ class Line(RuleBasedStateMachine):
     def the_server_is_emptied(self) -> None:
         self.client.flushall()
         self.core.transport.disconnect()
-        self.core._next_attempt = 0.0
+        self.core.watch.start_over()
         self.settle()
         self.everything_waits_again()
 

@@ -1,0 +1,251 @@
+"""Who works for this orchestrator: machines come, are heard of, are missed, and go.
+
+What that does to their steps is told to the ledger at once, and stored by the core's next transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from swamp.broker.acl import AclUser, worker_user
+from swamp.clock import from_iso, iso, utc_now
+from swamp.monitoring.tally import Tally
+from swamp.orchestrator import admission, leases, room
+from swamp.orchestrator.keys import OrchestratorKeys
+from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.members import Member, Session
+from swamp.orchestrator.redis_watch import RedisWatch
+from swamp.orchestrator.transport import Transport
+from swamp.tokens import store as tokens
+from swamp.tokens.token import Machine
+from swamp.wire.envelope import Box, machine_keys
+from swamp.wire.messages import Refusal
+
+log = logging.getLogger("swamp.orchestrator")
+
+
+class Membership:
+    """Used by the core thread only, `heard` excepted. `ring` has the streams looked at, `wake` another cycle made."""
+
+    def __init__(
+        self,
+        keys: OrchestratorKeys,
+        ledger: Ledger,
+        transport: Transport,
+        watch: RedisWatch,
+        tally: Tally,
+        ring: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.members = ledger.members
+        self.drained: dict[str, tokens.Drained] = {}  #: machines that take no new steps
+        self.password_hashes: dict[str, str] = {}  #: of the machines' Redis users
+        self.lost_claims: list[tuple[Member, list[str]]] = []  #: taken back, to be dispatched anew
+        self.farewells: list[Member] = []  #: left, and what they had begun and not ended is not settled
+        self._keys = keys
+        self._ledger = ledger
+        self._transport = transport
+        self._watch = watch
+        self._tally = tally
+        self._ring = ring
+        self._wake = wake
+        self._looked_at = time.monotonic()
+
+    def reload(self, tx: sqlite3.Connection, expiry: Mapping[str, datetime]) -> None:
+        """Memory as the disk has it. `expiry` tells when the time of each live token is over."""
+        sessions = {machine: member.session for machine, member in self.members.items()}
+        self.password_hashes.clear()
+        self.members.clear()
+        for machine in tokens.machines(tx):
+            if machine.token not in expiry:
+                continue
+            member = self.add(machine, machine.redis_password_hash, expiry[machine.token])
+            member.session = sessions.get(machine.id)
+            member.connected = member.session is not None
+        self.drained = tokens.drained(tx)
+
+    def users(self) -> list[AclUser]:
+        """The Redis users that there have to be."""
+        return [
+            worker_user(member.target, member.machine, password_hash)
+            for member in self.members.values()
+            if (password_hash := self.password_hashes.get(member.machine)) is not None
+        ]
+
+    def all_join_again(self, now: float) -> None:
+        """After a new connection to Redis: what it held for the machines, and of them, may be gone."""
+        for member in self.members.values():
+            leases.heard(member.lease, now)
+            member.shown = False
+            member.rejoin_asked = True
+
+    def drained_changed(self, tx: sqlite3.Connection) -> None:
+        """A person has told machines to take no new steps, or to take them again: by joining anew they learn of it."""
+        before, self.drained = self.drained, tokens.drained(tx)
+        for machine in before.keys() ^ self.drained.keys():
+            member = self.members.get(machine)
+            if member is not None:
+                member.rejoin_asked = True
+                text = "worker %s is drained: it takes no new steps" if machine in self.drained else "worker %s resumes"
+                log.info(text, member.worker, extra=member.about)
+
+    def add(self, machine: Machine, password_hash: str | None, expires_at: datetime) -> Member:
+        """Take a bound machine into memory; inside or outside a transaction."""
+        member = self.members.get(machine.id)
+        if member is None or member.target != machine.token:
+            keys = machine_keys(self._keys.static, machine.public_key, machine.id)
+            member = Member(
+                machine=machine.id,
+                worker=machine.worker,
+                target=machine.token,
+                up=Box(keys.up),
+                down=Box(keys.down),
+                results=Box(keys.results),
+                lease=leases.Lease(time.monotonic()),
+                expires_at=expires_at,
+                epoch=machine.epoch,
+                number=machine.sequence,
+                platform=machine.platform,
+                slots=machine.slots,
+                last_seen_at=iso(machine.last_seen_at) if machine.last_seen_at else None,
+            )
+            self.members[machine.id] = member
+        member.expires_at = expires_at  # the same token may have been made anew
+        if password_hash is not None:
+            self.password_hashes[machine.id] = password_hash
+        return member
+
+    def joined(self, member: Member, session: Session) -> None:
+        """After the commit of a join: its Redis user, and an empty stream down. Raises `redis.RedisError`."""
+        password_hash = self.password_hashes[member.machine]
+        self._transport.set_user(worker_user(member.target, member.machine, password_hash))
+        self._transport.clear_down(member.machine)
+        self.claims_back(member)
+        leases.heard(member.lease, time.monotonic())
+        if member.session is not None:
+            member.session.close()
+        member.session, member.connected, member.shown, member.draining = session, True, False, False
+        member.rejoin_asked = False  # it just did
+        self._ring()
+
+    def heard(self, member: Member) -> None:
+        """A sign of life outside of Redis. May be called from any thread."""
+        self.members.get(member.machine, member).lease.heard_at = time.monotonic()
+
+    def left(self, tx: sqlite3.Connection, member: Member, session: object, *, farewell: bool) -> None:
+        """The session is over; without a farewell that may be a passing cut."""
+        member = self.members.get(member.machine, member)  # memory may have been made anew since it joined
+        if member.session is not session:
+            return
+        member.session = None
+        self.note_sightings(tx, [member])
+        if farewell:
+            member.connected = False
+            log.info("worker %s left", member.worker, extra=member.about)
+            with self._watch.may_fail():
+                self.claims_back(member)
+            if self._watch.up and not self._watch.draining:
+                # It said everything it had to say before its farewell: what it did not end has no end.
+                self.farewells.append(member)
+                self._ring()
+
+    def settle_farewells(self) -> None:
+        """What a worker that left had begun and did not end follows the step's `onWorkerLost`, at once. Only when
+        everything it said is applied."""
+        for member in self.farewells:
+            if member.session is None:
+                for dispatch in list(member.running):
+                    self._ledger.lost(self._ledger.live[dispatch], f"worker '{member.worker}' was stopped while it ran")
+        self.farewells.clear()
+
+    def put_out(self, name: str, refusal: Refusal, but: Collection[str] = ()) -> None:
+        """End the membership of the machines of a token, `but` some, at once. Their running steps are given up."""
+        for member in [m for m in self.members.values() if m.target == name and m.machine not in but]:
+            if member.session is not None:
+                member.session.send(refusal)
+                member.session.close()
+                log.info("worker %s was put out: %s", member.worker, refusal.message, extra=member.about)
+            member.session, member.connected = None, False
+            self.password_hashes.pop(member.machine, None)
+            with self._watch.may_fail():
+                self._transport.delete_user(f"swamp-m-{member.machine}")
+                self.claims_back(member)
+                self._note_unread_starts(member)
+            for dispatch in [*member.running, *member.granted]:
+                reason = f"worker '{member.worker}' was put out while the step ran: {refusal.message}"
+                self._ledger.lost(self._ledger.live[dispatch], reason)
+            with self._watch.may_fail():
+                if member.shown:
+                    self._transport.mirror([("left", member.worker, member.target)])
+                self._transport.forget_machine(member.machine)
+            del self.members[member.machine]
+
+    def prolong(self, name: str, expires_at: datetime) -> None:
+        """The machines of a token may stay until then."""
+        for member in self.members.values():
+            if member.target == name:
+                member.expires_at = expires_at
+
+    def look_at_tokens(self) -> None:
+        """Put out the machines whose token's time is over; what that does to runs is stored by the next cycle."""
+        memberships = ((member.target, member.expires_at) for member in self.members.values())
+        for name in sorted(admission.expired(memberships, utc_now())):
+            self.put_out(name, Refusal("expired", f"token '{name}' has expired"))
+            self._wake()
+
+    def look_at_leases(self) -> None:
+        now = time.monotonic()
+        silent, self._looked_at = now - self._looked_at, now
+        if not self._watch.current:
+            return
+        if silent > leases.SILENCE / 2 or room.may_be_silent(self._watch.memory):
+            # It was us who did not listen, or they cannot speak.
+            for member in self.members.values():
+                leases.heard(member.lease, now)
+        # A machine with something under way need not be connected to be missed: it may have gone before we came.
+        present = ((machine, m.lease) for machine, m in self.members.items() if m.connected or m.running or m.granted)
+        for machine in leases.newly_lost(present, now):
+            member = self.members[machine]
+            member.connected = False
+            self._tally.leases_expired += 1
+            text = "worker %s is lost: no sign of life for %.0fs"
+            log.warning(text, member.worker, leases.SILENCE, extra=member.about)
+            with self._watch.may_fail():
+                self.claims_back(member)
+        for member in self.members.values():
+            if member.lease.lost_at is None:
+                continue
+            for dispatch in [*member.running, *member.granted]:
+                live = self._ledger.live[dispatch]
+                timeout = 0 if self._ledger.retries(live) else self._ledger.planned(live).lost_timeout
+                if leases.given_up(member.lease, now, timeout):
+                    self._ledger.lost(live, f"worker '{member.worker}' was lost while the step ran")
+
+    def claims_back(self, member: Member, only: Sequence[str] | None = None) -> None:
+        claims = self._transport.take_back(member.machine, only)
+        if claims:
+            self.lost_claims.append((member, claims))
+            self._wake()
+
+    def _note_unread_starts(self, member: Member) -> None:
+        """What was pushed, and is neither queued nor claimed, has begun: the machine's word of it is in the stream that
+        goes with it. (On a fleet a grant tells who may have begun what.)"""
+        if sum(other.target == member.target for other in self.members.values()) > 1:
+            return
+        there = {*self._transport.queued(member.target), *(c for _, claims in self.lost_claims for c in claims)}
+        there.update(self._ledger.lane(member.target).waiting)
+        for live in self._ledger.live.values():
+            if live.target == member.target and not live.begun and not live.granted and live.id not in there:
+                member.running.add(live.id)
+
+    def note_sightings(self, tx: sqlite3.Connection, members: Iterable[Member]) -> None:
+        seen = [
+            tokens.Sighting(member.machine, from_iso(member.last_seen_at), member.platform, member.slots)
+            for member in members
+            if member.last_seen_at is not None
+        ]
+        tokens.note_sightings(tx, seen)
