@@ -18,7 +18,6 @@ import logging
 import os
 import platform
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +32,6 @@ import redis
 import swamp
 from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
-from swamp.data.record import Blob
 from swamp.errors import NotAllowed
 from swamp.models.invocation import Outcome
 from swamp.names import run_of
@@ -42,47 +40,37 @@ from swamp.threads import hand_over_soon
 from swamp.wire import messages
 from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
-    UP,
     Acknowledge,
     Cancel,
-    Declined,
     Dispatch,
     Dropped,
-    Finished,
     Grant,
     Heartbeat,
     Hello,
     Inventory,
     OutputLines,
-    Refusal,
-    Rejoin,
-    Started,
-    UpBody,
-    Wants,
     Welcome,
     pack_result,
-    pack_up,
-    result_place,
-    unpack_result,
 )
 from workers.appetite import PERIOD, SHORT_MS, STALLED, is_instant, may_gather, moved, to_begin, to_claim
+from workers.claims import Claims
 from workers.contents import Contents
+from workers.courier import Courier, Delivered, blobs_of
 from workers.identity import Identity
+from workers.joining import Joined, Joining, NotJoined, SessionOver
 from workers.link import Broken, Claimed, Link, Said
-from workers.opener import Behind, Declines, Opener
+from workers.opener import Behind, Opener
 from workers.outbox import Outbox
 from workers.seen import SeenList
-from workers.session import NotReached, Session, TurnedAway, join
+from workers.session import NotReached, Session
 from workers.slots import Slots, StepEnded, StepSaid
-from workers.unacknowledged import Sent, Unacknowledged
+from workers.voice import Beginning, Voice
 
 log = logging.getLogger("swamp.worker")
 
 #: Bytes said and not acknowledged above which no more live output is sent (the result has all of it), and no more
 #: work taken.
 UNACKNOWLEDGED_LIMIT = 8 << 20
-SAY_AT_ONCE = 200  #: messages in one round trip, besides results
-RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0  #: seconds between attempts to join
 STORE_AGAIN = 1.0  #: seconds until results that could not be stored are tried again
 PAUSE_FIRST, PAUSE_LONGEST = 5.0, 60.0  #: seconds without new work after the cache directory could not be written
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
@@ -104,29 +92,6 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Joined:
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class _NotJoined:
-    error: TurnedAway
-
-
-@dataclass(frozen=True, slots=True)
-class _SessionOver:
-    session: Session
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivered:
-    """The orchestrator has the big content of this result."""
-
-    dispatch: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Stop:
     """Somebody asked for the end."""
 
@@ -136,11 +101,8 @@ class _Again:
     """There is more to do: come round at once."""
 
 
-#: What the server was asked to let begin: the `started` that it then says, and of what.
-_Beginning = tuple[Sent, Dispatch]
-
 _Item = (
-    _Joined | _NotJoined | _SessionOver | _Delivered | _Stop | _Again
+    Joined | NotJoined | SessionOver | Delivered | _Stop | _Again
     | Claimed | Said | Broken | StepSaid | StepEnded
 )  # fmt: skip
 
@@ -154,35 +116,23 @@ class Worker:
         self._options = options
         self._identity = identity
         self._epoch = identity.next_epoch()
-        self._seen = SeenList(identity.directory / "seen")
         self._outbox = Outbox(identity.directory)
         self._contents = Contents(identity.directory / "contents")
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._slots = Slots(options.slots, identity.machine_id, directory, environment, self._inbox.put)
-        self._courier: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._sent = Unacknowledged()
+        self._courier = Courier(self._outbox, self._contents, lambda: self._session, self._inbox.put)
+        self._voice = Voice(self._epoch)
+        self._claims = Claims(SeenList(identity.directory / "seen"), self._voice.say, self._about)
         # Per session:
         self._session: Session | None = None
         self._worked: Session | None = None  # the last one in which work could be taken
         self._link: Link | None = None
-        self._up: Box | None = None
-        self._results: Box | None = None
-        self._opener: Opener | None = None
-        self._beat = 0  # number of the last heartbeat
         self._confirmed_at = 0  # the number whose acknowledgement lets us claim
         self._confirmed = False
         self._drained = False  # a person said: no new steps
         # Work under way:
-        self._opened: list[Dispatch] = []  # claimed, readable, noted as seen; to be begun
-        self._asking: dict[str, Dispatch] = {}  # as those, but waiting for their grant
-        self._release: list[str] = []  # claims to be given up: another machine has the grant
-        self._fetch: list[str] = []  # claimed while waiting; to be read
         self._more = True  # the queue may hold more
-        self._say: list[UpBody] = []
-        self._unsaid = 0  # characters of output in it
-        self._to_send: dict[str, bytes] = {}  # results to be sent, by dispatch
         self._ended: list[StepEnded] = []  # not in the outbox yet
-        self._never_started: set[str] = set()  # seen by this process, and known never to have been started
         self._names: dict[str, str] = {}  # how people call the steps under way
         # While the cache directory cannot be written:
         self._disk_complaint = ""
@@ -196,7 +146,6 @@ class Worker:
         self._next_turn = 0.0  # the one after that waits for more, if the slots have enough to do
         self._stops = 0
         self._deadline = float("inf")
-        self._rejoin = threading.Event()
         self._failure: NotAllowed | None = None
         self._came_round = time.monotonic()
         self._finished = 0  # steps that ended here
@@ -230,9 +179,17 @@ class Worker:
         hand_over_soon()
         for dispatch, content in self._outbox.items():
             self._names[dispatch] = dispatch
-            self._ready(dispatch, content, big=bool(_blobs_of(content)))
-        threading.Thread(target=self._keep_joined, name="session", daemon=True).start()
-        threading.Thread(target=self._carry, name="courier", daemon=True).start()
+            self._ready(dispatch, content, big=bool(blobs_of(content)))
+        Joining(
+            self._options.url,
+            self._options.token,
+            self._options.ca_certificate,
+            self._identity,
+            self._hello,
+            lambda: self._worked,
+            self._inbox.put,
+        ).start()
+        self._courier.start()
         while not self._done():
             for item in self._wait():
                 self._take(item)
@@ -260,7 +217,7 @@ class Worker:
         elif self._ended:
             until = min(until, self._store_at)
         until = min(until, self._ring_by)
-        if self._slots.unstarted or self._opened:
+        if self._slots.unstarted or self._claims.opened:
             until = min(until, self._slots.started_at + STALLED)
         with suppress(queue.Empty):
             items.append(self._inbox.get(timeout=max(0.0, until - now)))
@@ -285,20 +242,22 @@ class Worker:
             case Claimed() if item.link is self._link:
                 item.link.waiting = False
                 if not self._stops:  # otherwise it goes back when we leave
-                    self._fetch.append(item.dispatch)
+                    self._claims.fetch.append(item.dispatch)
                     self._more = True
             case Said() if item.link is self._link:
                 self._said(item)
             case Broken() if item.link is self._link:
                 self._drop_link(f"Redis: {item.reason}")
-            case _Joined():
+            case Joined():
                 self._begin_session(item.session)
-            case _SessionOver() if item.session is self._session:
+            case SessionOver() if item.session is self._session:
                 self._drop_link(item.reason)
-            case _NotJoined():
-                self._turned_away(item.error)
-            case _Delivered():
-                self._ready_to_send(item.dispatch)
+            case NotJoined():
+                self._turned_away(item)
+            case Delivered():
+                content = self._outbox.get(item.dispatch)
+                if content is not None:
+                    self._voice.send(item.dispatch, content)
             case _Stop():
                 self._asked_to_stop()
 
@@ -317,52 +276,51 @@ class Worker:
         claim = self._appetite() if self._more and not link.waiting else 0
         begin: list[Dispatch] = []
         if self._confirmed and not self._stops:
-            begin, self._opened = to_begin(self._opened, self._slots.count, len(self._slots.running), self._recent_ms)
+            begin, self._claims.opened = to_begin(
+                self._claims.opened, self._slots.count, len(self._slots.running), self._recent_ms
+            )
         # A short step is told of once it has ended, with its result; of one that turns out not to be, soon after.
-        ring = bool(self._say or self._to_send or (begin and self._recent_ms >= SHORT_MS) or now >= self._ring_by)
+        ring = bool(self._voice.has_more or (begin and self._recent_ms >= SHORT_MS) or now >= self._ring_by)
         if ring:
             self._ring_by = float("inf")
         elif begin:
             self._ring_by = min(self._ring_by, now + PERIOD)
-        if (ring or heartbeat or claim or begin or self._fetch or self._release) and not self._exchange(
+        if (ring or heartbeat or claim or begin or self._claims.fetch or self._claims.release) and not self._exchange(
             link, heartbeat, claim, begin, ring
         ):
             return
         can_begin = self._confirmed and not self._stops and self._may_begin()
         can_claim = self._more and self._appetite()
         can_store = self._ended and now >= self._store_at
-        if can_store or self._say or self._to_send or self._fetch or can_begin or can_claim:
+        if can_store or self._voice.has_more or self._claims.fetch or can_begin or can_claim:
             self._nudge()
         elif not self._more and self._appetite():
             link.wait_for_work()
 
     def _may_begin(self) -> bool:
-        begin, _ = to_begin(self._opened[:1], self._slots.count, len(self._slots.running), self._recent_ms)
+        begin, _ = to_begin(self._claims.opened[:1], self._slots.count, len(self._slots.running), self._recent_ms)
         return bool(begin)
 
     def _give_back(self) -> None:
         """What was taken ahead waits behind a step that is longer than those before it: another machine may have it."""
-        if not self._slots.unstarted and not (self._opened and self._slots.busy):
+        if not self._slots.unstarted and not (self._claims.opened and self._slots.busy):
             return
         self._recent_ms = max(self._recent_ms, 1000 * STALLED)
         self._give_back_all()
 
     def _give_back_all(self) -> None:
         for dispatch in self._slots.give_back():
-            self._never_started.add(dispatch)
-            self._say.append(Dropped(dispatch))
-        for waiting in self._opened:
-            self._never_started.add(waiting.id)
-            self._say.append(Declined(waiting.id, "unstarted"))
-        self._opened = []
+            self._claims.never_started.add(dispatch)
+            self._voice.say(Dropped(dispatch))
+        self._claims.decline_opened()
 
     def _appetite(self) -> int:
         """How many dispatches more to take now."""
-        if not self._confirmed or self._drained or self._stops or self._sent.size >= UNACKNOWLEDGED_LIMIT:
+        if not self._confirmed or self._drained or self._stops or self._voice.sent.size >= UNACKNOWLEDGED_LIMIT:
             return 0
         if time.monotonic() < self._paused_until:
             return 0
-        waiting = len(self._opened) + len(self._fetch) + len(self._asking)
+        waiting = self._claims.count
         wanted = to_claim(self._slots.count, len(self._slots.running), waiting, self._recent_ms)
         if self._options.max_dispatches is not None:
             under_way = waiting + len(self._slots.running) + len(self._ended)
@@ -373,7 +331,7 @@ class Worker:
         """False if the link did not hold."""
         request, beginning = self._request(heartbeat, claim, begin)
         request.ring = ring
-        request.fetch, self._fetch = self._fetch, []
+        request.fetch, self._claims.fetch = self._claims.fetch, []
         try:
             answer = link.exchange(request)
         except redis.RedisError as error:
@@ -397,48 +355,26 @@ class Worker:
         if self._inbox.empty():
             self._inbox.put(_Again())
 
-    def _request(self, heartbeat: bool, claim: int, begin: list[Dispatch]) -> tuple[Exchange, list[_Beginning]]:
-        """Numbers follow the order in which the server says things: say, finish, begin."""
+    def _request(self, heartbeat: bool, claim: int, begin: list[Dispatch]) -> tuple[Exchange, list[Beginning]]:
         request = Exchange(claim=claim)
         if heartbeat:
-            self._beat += 1
-            request.say.append(self._sealed(self._beat, self._heartbeat()))
-        say, self._say = self._say[:SAY_AT_ONCE], self._say[SAY_AT_ONCE:]
-        for body in say:
-            if isinstance(body, OutputLines):
-                self._unsaid -= len(body.text)
-            elif isinstance(body, Declined):
-                request.release.append(body.dispatch)
-            request.say.append(self._keep(self._sent.next_number(), body).sealed)
-        request.release += self._release
-        self._release = []
-        to_send: dict[str, bytes] = {}
-        if not self._say:  # what a step printed comes before its end
-            to_send, self._to_send = self._to_send, {}
-        for finished, content in to_send.items():
-            sent = self._keep(self._sent.next_number(), Finished(finished), finished, content)
-            request.finish.append((finished, sent.result, sent.sealed))
-        beginning = []
-        now = iso(utc_now())
-        for dispatch in begin:
-            started = self._keep(self._sent.next_number(), Started(dispatch.id, now))
-            request.begin.append((dispatch.id, started.sealed))
-            beginning.append((started, dispatch))
-        return request, beginning
+            request.say.append(self._voice.beat(self._heartbeat()))
+        request.release += self._claims.release
+        self._claims.release = []
+        return request, self._voice.into(request, begin, iso(utc_now()))
 
     def _heartbeat(self) -> Heartbeat:
-        holding = [*(dispatch.id for dispatch in self._opened), *self._asking, *self._fetch]
         running = len(self._slots.running) - self._slots.unstarted
-        return Heartbeat(self._welcome.boot, running, self._slots.count, tuple(holding))
+        return Heartbeat(self._welcome.boot, running, self._slots.count, self._claims.held)
 
-    def _begin_rest(self, link: Link, beginning: list[_Beginning], answered: list[int | bytes]) -> list[int | bytes]:
+    def _begin_rest(self, link: Link, beginning: list[Beginning], answered: list[int | bytes]) -> list[int | bytes]:
         """The server stops behind a claim that was taken back: say that it is dropped, and go on, before anything else
         is said. What became of each that was tried."""
         statuses = list(answered)
         while statuses and statuses[-1] == 0:
             started, gone = beginning[len(statuses) - 1]
             rest = beginning[len(statuses) :]
-            request = Exchange(say=[self._keep(started.number, Dropped(gone.id)).sealed])
+            request = Exchange(say=[self._voice.keep(started.number, Dropped(gone.id)).sealed])
             request.begin = [(dispatch.id, sent.sealed) for sent, dispatch in rest]
             try:
                 answer = link.exchange(request)
@@ -449,7 +385,7 @@ class Worker:
             statuses += answer.begin
         return statuses
 
-    def _began(self, beginning: list[_Beginning], statuses: list[int | bytes]) -> None:
+    def _began(self, beginning: list[Beginning], statuses: list[int | bytes]) -> None:
         """Start what the server let begin. Of what it did not answer for, one thing is known: it was not started."""
         for (started, dispatch), status in zip_longest(beginning, statuses[: len(beginning)]):
             if status == 1 and not self._allows(dispatch):
@@ -459,8 +395,8 @@ class Worker:
             elif status == 1:
                 self._slots.start(dispatch)
             else:
-                self._keep(started.number, Dropped(dispatch.id))
-                self._never_started.add(dispatch.id)
+                self._voice.keep(started.number, Dropped(dispatch.id))
+                self._claims.never_started.add(dispatch.id)
                 name = self._name(dispatch.id)
                 log.info("step %s was taken back before it began", name, extra=self._about(dispatch.id))
 
@@ -476,79 +412,34 @@ class Worker:
         return Outcome("failed", reason, (), now, now, 0)
 
     def _open(self, work: list[tuple[str, bytes]]) -> None:
-        """Read what was claimed, and note it as seen before anything else is done with it."""
-        readable = []
-        for dispatch_id, sealed in work:
-            if dispatch_id in self._slots.running or dispatch_id in self._outbox:
-                self._release.append(dispatch_id)  # it was queued once more while we have it
-                continue
-            try:
-                dispatch = self._read(dispatch_id, sealed)
-            except Behind as behind:
-                self._drop_link(str(behind))  # what was claimed goes back
-                return
-            if dispatch is not None:
-                readable.append(dispatch)
-        if not readable:
-            return
         try:
-            new = self._seen.add([dispatch.id for dispatch in readable])
+            received = self._claims.open(work, lambda it: it in self._slots.running or it in self._outbox)
+        except Behind as behind:
+            self._drop_link(str(behind))  # what was claimed goes back
+            return
         except OSError as error:
-            for dispatch in readable:
-                self._never_started.add(dispatch.id)
-                self._say.append(Declined(dispatch.id, "unstarted"))
-                self._release.append(dispatch.id)
             self._cannot_write(f"cannot note what was claimed: {error}; it goes back")
             return
-        self._can_write()
-        for dispatch in readable:
+        if received:
+            self._can_write()
+        for dispatch in received:
             self._names[dispatch.id] = f"{dispatch.job}/{dispatch.step}"
-            if dispatch.id in new:
-                new.discard(dispatch.id)
-                if dispatch.grant:
-                    self._asking[dispatch.id] = dispatch
-                    self._say.append(Wants(dispatch.id))
-                else:
-                    self._opened.append(dispatch)
-                self._pace.info(
-                    "step %s received: %s.%s of workflow %s",
-                    self._name(dispatch.id),
-                    dispatch.invocation.model_name,
-                    dispatch.invocation.method,
-                    dispatch.workflow,
-                    about=partial(self._about, dispatch.id),
-                )
-            else:
-                self._say.append(self._not_again(dispatch.id))
-
-    def _read(self, dispatch_id: str, sealed: bytes) -> Dispatch | None:
-        """None for what is not to be run; the orchestrator is told why. Raises `Behind`."""
-        if not sealed:
-            self._say.append(Declined(dispatch_id, "gone"))
-            return None
-        if self._opener is None:
-            return None
-        try:
-            return self._opener.open(dispatch_id, sealed)
-        except Declines as declined:
-            reason, about = declined.reason, self._about(dispatch_id)
-            log.warning("dispatch %s was refused (%s): %s", dispatch_id, reason, declined, extra=about)
-            self._say.append(
-                self._not_again(dispatch_id) if dispatch_id in self._seen else Declined(dispatch_id, reason)
+            self._pace.info(
+                "step %s received: %s.%s of workflow %s",
+                self._name(dispatch.id),
+                dispatch.invocation.model_name,
+                dispatch.invocation.method,
+                dispatch.workflow,
+                about=partial(self._about, dispatch.id),
             )
-            return None
-
-    def _not_again(self, dispatch_id: str) -> Declined:
-        return Declined(dispatch_id, "unstarted" if dispatch_id in self._never_started else "seen")
 
     # ------------------------------------------------------------------ steps
 
     def _step_said(self, said: StepSaid) -> None:
         # What is not shown live is in the result all the same.
-        if said.dispatch in self._slots.running and self._sent.size + self._unsaid < UNACKNOWLEDGED_LIMIT:
+        if said.dispatch in self._slots.running and self._voice.size < UNACKNOWLEDGED_LIMIT:
             text = said.lines.decode("utf-8", "replace").removesuffix("\n")
-            self._unsaid += len(text)
-            self._say.append(OutputLines(said.dispatch, said.stream, text))
+            self._voice.say(OutputLines(said.dispatch, said.stream, text))
 
     def _store_ended(self) -> None:
         """Results go to the outbox, all that came in with one sync, before anything is told of them."""
@@ -611,33 +502,9 @@ class Worker:
     def _ready(self, dispatch: str, content: bytes, *, big: bool) -> None:
         """A stored result: send it, after the big content that it speaks of."""
         if big:
-            self._courier.put(dispatch)
+            self._courier.send(dispatch)
         else:
-            self._to_send[dispatch] = content
-
-    def _ready_to_send(self, dispatch: str) -> None:
-        content = self._outbox.get(dispatch)
-        if content is not None:
-            self._to_send[dispatch] = content
-
-    def _carry(self) -> None:
-        """The courier's thread: bring big content to the orchestrator, however often it takes."""
-        while True:
-            dispatch = self._courier.get()
-            while (content := self._outbox.get(dispatch)) is not None:
-                session = self._session
-                try:
-                    if session is None:
-                        raise NotReached("no session")
-                    for checksum in _blobs_of(content):
-                        session.store(checksum, self._contents.get(checksum))
-                    self._inbox.put(_Delivered(dispatch))
-                    break
-                except NotReached:
-                    time.sleep(0.5)
-                except OSError as error:
-                    log.error("the content of a result is lost: %s", error)
-                    break
+            self._voice.send(dispatch, content)
 
     # ------------------------------------------------------------------ what the orchestrator says
 
@@ -647,21 +514,15 @@ class Worker:
             if body.epoch == self._epoch:
                 self._acknowledged(body.number)
         elif isinstance(body, Grant):
-            granted = self._asking.pop(body.dispatch, None)
-            if granted is not None and body.epoch == self._epoch:
-                self._opened.append(granted)
-        elif isinstance(body, Cancel) and body.dispatch in self._asking:
-            del self._asking[body.dispatch]
-            self._never_started.add(body.dispatch)
-            self._release.append(body.dispatch)
-        elif isinstance(body, Cancel):
+            self._claims.granted(body.dispatch, here=body.epoch == self._epoch)
+        elif isinstance(body, Cancel) and not self._claims.canceled(body.dispatch):
             about = self._about(body.dispatch)
             log.info("step %s is canceled: %s", self._name(body.dispatch), body.reason, extra=about)
             self._slots.cancel(body.dispatch, body.reason, body.grace)
 
     def _acknowledged(self, number: int) -> None:
         delivered = []
-        for sent in self._sent.acknowledged(number):
+        for sent in self._voice.sent.acknowledged(number):
             if sent.dispatch:
                 delivered.append(sent.dispatch)
                 about = partial(self._about, sent.dispatch)
@@ -685,54 +546,6 @@ class Worker:
             raise RuntimeError("no session")
         return self._session.welcome
 
-    def _keep_joined(self) -> None:
-        """The session's thread: always have one."""
-        wait, told = RETRY_FIRST, ""
-        while True:
-            name, secret = self._options.token()
-            try:
-                options = self._options
-                session = join(options.url, name, secret, self._identity, self._hello, options.ca_certificate)
-            except TurnedAway as refused:
-                if self._options.token() != (name, secret):
-                    continue  # it was replaced meanwhile
-                self._inbox.put(_NotJoined(refused))
-                return
-            except NotAllowed as error:  # another orchestrator than the pinned one
-                self._inbox.put(_NotJoined(TurnedAway(Refusal("other_orchestrator", error.message))))
-                return
-            except NotReached as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("cannot join at %s: %s; trying again", self._options.url, told)
-                time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
-                wait = min(RETRY_LONGEST, wait * 2)
-                continue
-            told = ""
-            self._rejoin.clear()
-            self._inbox.put(_Joined(session))
-            reason = self._attend(session)
-            if reason is None:
-                return
-            self._inbox.put(_SessionOver(session, reason))
-            # A session in which no work could be taken (Redis is out of reach, or full) is an attempt that failed.
-            wait = RETRY_FIRST if self._worked is session else min(RETRY_LONGEST, wait * 2)
-            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
-
-    def _attend(self, session: Session) -> str | None:
-        """Listen until the session is over; why it is, or None if it was the last."""
-        try:
-            while True:
-                message = session.receive()
-                if isinstance(message, Rejoin):
-                    session.close()
-                    return "the orchestrator asks to join again"
-                if isinstance(message, Refusal):
-                    self._inbox.put(_NotJoined(TurnedAway(message)))
-                    return None
-        except NotReached as error:
-            return str(error) or "the session ended"
-
     def _hello(self) -> Hello:
         return Hello(
             protocol=messages.PROTOCOL,
@@ -747,15 +560,15 @@ class Worker:
         )
 
     def _begin_session(self, session: Session) -> None:
-        first = self._up is None
+        first = not self._voice.has_joined
         self._session = session
         welcome = session.welcome
         pinned = self._identity.pinned
         if pinned is None:
             raise RuntimeError("joined without knowing the orchestrator")
         keys = machine_keys(self._identity.private, pinned.static, self._identity.machine_id)
-        self._up, self._results = Box(keys.up), Box(keys.results)
-        self._opener = Opener(welcome, pinned.signing)
+        self._voice.use(keys)
+        self._claims.opener = Opener(welcome, pinned.signing)
         try:
             self._link = Link(
                 self._identity.machine_id, welcome, Box(keys.down), self._inbox.put, self._options.ca_certificate
@@ -769,16 +582,16 @@ class Worker:
         self._acknowledged_before(welcome.applied)
         if not self._send_again():
             return
-        self._forget_claims()
+        self._claims.forget()
         if welcome.drained:
-            self._never_started.update(self._slots.give_back())
+            self._claims.never_started.update(self._slots.give_back())
         if welcome.drained != self._drained:
             log.info("drained: no new steps are taken" if welcome.drained else "resumed: steps are taken again")
         self._drained = welcome.drained
         self._confirmed = False
-        self._say.append(self._inventory())
+        self._voice.say(self._inventory())
         # The inventory is the last of what is said in the next turn before results, so its number is known then.
-        self._confirmed_at = self._sent.last + len(self._say)
+        self._confirmed_at = self._voice.last_to_come
         self._next_heartbeat = 0.0
         self._nudge()
 
@@ -792,7 +605,7 @@ class Worker:
             return False
         batch = Exchange()
         try:
-            for sent in self._sent:
+            for sent in self._voice.sent:
                 if bool(sent.dispatch) != bool(batch.finish) and (batch.finish or batch.say):
                     self._link.exchange(batch)
                     batch = Exchange()
@@ -812,20 +625,14 @@ class Worker:
         """The orchestrator may be the one that misses the content."""
         content = self._outbox.get(dispatch)
         if self._session is not None and content is not None:
-            for checksum in _blobs_of(content):
-                self._session.store(checksum, self._contents.get(checksum))
-
-    def _forget_claims(self) -> None:
-        """What was claimed and not begun goes back to the orchestrator, which has taken it back already."""
-        self._never_started.update(dispatch.id for dispatch in (*self._opened, *self._asking.values()))
-        self._opened, self._fetch, self._asking, self._release = [], [], {}, []
+            self._courier.bring(self._session, content)
 
     def _inventory(self) -> Inventory:
         return Inventory(
             draining=self._drained or self._stops > 0,
             running=tuple(self._slots.running),
             outbox=tuple(dispatch for dispatch, _ in self._outbox.items()),
-            dropped=tuple(sorted(self._never_started)),
+            dropped=tuple(sorted(self._claims.never_started)),
         )
 
     def _drop_link(self, reason: str) -> None:
@@ -841,13 +648,8 @@ class Worker:
 
     # ------------------------------------------------------------------ the end
 
-    def _turned_away(self, error: TurnedAway) -> None:
-        refusal = error.refusal
-        self._failure = NotAllowed(
-            f"the orchestrator turned this machine away: {refusal.message}",
-            hint=_HINTS.get(refusal.code, "ask for a new token: swamp worker token create <name> --duration 1h"),
-            code=refusal.code,
-        )
+    def _turned_away(self, error: NotJoined) -> None:
+        self._failure = error.failure
         self._cut("this machine may not work any more")
 
     def _look_for_the_end(self) -> None:
@@ -855,7 +657,7 @@ class Worker:
         if self._stops:
             return
         now, limit, idle = time.monotonic(), self._options.max_dispatches, self._options.idle_timeout
-        if self._slots.running or self._opened or self._fetch or self._asking or not self._confirmed:
+        if self._slots.running or self._claims.count or not self._confirmed:
             self._busy_at = now
         if limit is not None and self._finished >= limit:
             log.info("%d steps have ended here, as many as were wanted", self._finished)
@@ -875,9 +677,9 @@ class Worker:
                 if running
                 else "",
             )
-            self._never_started.update(self._slots.give_back())
-            self._forget_claims()
-            self._say.append(self._inventory())
+            self._claims.never_started.update(self._slots.give_back())
+            self._claims.forget()
+            self._voice.say(self._inventory())
             self._nudge()
         else:
             self._cut("the worker was stopped while the step ran")
@@ -898,7 +700,7 @@ class Worker:
         if not self._stops:
             return False
         if not self._slots.running and not self._ended:
-            told = self._link is None or len(self._sent) == 0
+            told = self._link is None or len(self._voice.sent) == 0
             if told and len(self._outbox) == 0:
                 return True
         if now < self._deadline:
@@ -933,30 +735,3 @@ class Worker:
 
     def _name(self, dispatch: str) -> str:
         return self._names.get(dispatch, dispatch)
-
-    def _sealed(self, number: int, body: UpBody) -> bytes:
-        if self._up is None:
-            raise RuntimeError("nothing can be sealed before the first join")
-        return self._up.seal(pack_up(self._epoch, number, body), UP)
-
-    def _keep(self, number: int, body: UpBody, dispatch: str = "", content: bytes = b"") -> Sent:
-        result = b""
-        if dispatch and self._results is not None:
-            result = self._results.seal(content, result_place(dispatch))
-        sent = Sent(number, body, self._sealed(number, body), dispatch, result)
-        self._sent.keep(sent)
-        return sent
-
-
-_HINTS = {
-    "already_bound": "each machine needs a token of its own, or a fleet token (--max-enrollments); "
-    "a machine keeps its identity in --cache-dir",
-    "superseded": "give this worker the new one, which `swamp worker token rotate` or `create` has shown",
-    "protocol": "install the same version of Swamp on both sides",
-    "other_orchestrator": "to join another orchestrator, use another --cache-dir",
-}
-
-
-def _blobs_of(content: bytes) -> list[str]:
-    """The checksums of the big content that a packed result speaks of."""
-    return [output.content.checksum for output in unpack_result(content).outputs if isinstance(output.content, Blob)]
