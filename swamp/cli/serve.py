@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, options_with
+from swamp.broker import location
+from swamp.cli.context import Context, examples, options_with, typed
 from swamp.cli.logformat import log_format_option
 from swamp.errors import Usage
 from swamp.typed import wipe
@@ -128,6 +129,8 @@ def command(
     repo = ctx.repo
     if redis_ca_cert is not None and not redis_url:
         raise Usage("--redis-ca-cert is for a server named by --redis-url", hint="add --redis-url rediss://host:6379/0")
+    if redis_url:
+        typed(location.parse, redis_url)
 
     from swamp.orchestrator.redis_server import RedisOptions
     from swamp.orchestrator.serve import ServeOptions, serve

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from swamp.addresses import crosses_the_network, is_loopback
 from swamp.broker.location import Watched, parse, shown
-from swamp.errors import Invalid, NotAllowed, Usage
+from swamp.errors import NotAllowed, Usage
 
 BIND_COSTS = (
     "whoever is on the network sees which tokens join, and how much travels when; joining, steps and results stay "
@@ -34,7 +34,7 @@ def check_binding(host: str, *, tls: bool, insecure: bool) -> str | None:
 def check_redis(url: str | None, worker_url: str | None, *, insecure: bool) -> str | None:
     """Whether the orchestrator and its workers may use Redis at these URLs; what that costs, if anything.
 
-    Raises `NotAllowed`, and `Usage` or `Invalid` for a URL that workers cannot be told.
+    Raises `NotAllowed`, `Invalid` for a URL that is none, and `Usage` for one that workers cannot be told.
     """
     if worker_url is not None:
         if url is None:
@@ -58,10 +58,7 @@ def check_redis(url: str | None, worker_url: str | None, *, insecure: bool) -> s
 
 def _addresses(url: str) -> list[str]:
     """What is connected to, at first: of a service its Sentinels, which then tell where the server is."""
-    try:
-        location = parse(url)
-    except Invalid:
-        return [url]
+    location = parse(url)
     return [location.at(*sentinel).url for sentinel in location.sentinels] if isinstance(location, Watched) else [url]
 
 
@@ -72,9 +69,9 @@ def _check_told(url: str) -> None:
     except ValueError:
         split, good = urlsplit(""), False
     if not good:
-        raise Invalid(f"'{shown(url)}' is not a Redis URL", hint="write for example rediss://redis.example:6379")
+        raise Usage(f"'{shown(url)}' is not a Redis URL", hint="write for example rediss://redis.example:6379")
     if split.username or split.password or split.query:
-        raise Invalid(
+        raise Usage(
             "--worker-redis-url holds no user, password or option: each worker has a user of its own",
             hint="write for example rediss://redis.example:6379",
         )

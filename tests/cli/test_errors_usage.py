@@ -178,6 +178,30 @@ def test_a_number_that_is_none_is_told_in_plain_words(typed: list[str], told: st
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "redis://",
+        "http://redis.example",
+        "redis://redis.example:99999",
+        "redis://:hushhush@localhost/3",
+        "redis+sentinel://localhost",
+    ],
+)
+def test_what_is_no_redis_url_is_refused_whether_typed_or_in_the_environment(
+    url: str, repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    first, hint = refused(["serve", "--redis-url", url], repo, capsys)
+    assert "is not a Redis URL: " in first
+    assert hint.startswith("  write for example redis://")
+    assert "hushhush" not in first
+    first, _ = refused(["serve", "--redis-url", "redis://localhost", "--worker-redis-url", url], repo, capsys)
+    assert "--worker-redis-url holds no" in first if "hushhush" in url else "is not a Redis URL" in first
+    monkeypatch.setenv("SWAMP_REDIS_URL", url)
+    refused(["serve"], repo, capsys)
+
+
+@pytest.mark.parametrize(
     ("typed", "meant"),
     [
         (["worker", "create", "x"], "swamp worker token create"),

@@ -133,7 +133,7 @@ def test_with_log_format_json_every_line_says_what_it_is_about(stage: Stage):
 
 def test_with_log_format_json_the_error_at_the_end_is_json_too(stage: Stage):
     done = stage.swamp("serve", "--log-format", "json", "--port", str(stage.port), "--redis-url", "nonsense")
-    assert json.loads(done.stderr)["code"] == "invalid"
+    assert json.loads(done.stderr)["code"] == "usage"
     assert stage.swamp("serve", "--log-format", "xml").code == 2
 
 
