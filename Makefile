@@ -30,9 +30,11 @@ checks: $(VENV)/.installed-dev ## run every check but the tests
 	$(BIN)/lint-imports --no-logo
 
 tests: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k token" runs some of them
+	@$(BIN)/python -m tests.faults.debian_redis
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 faults: $(VENV)/.installed-dev ## let networks, Redis servers and disks fail for FAULTS_OUTAGE=600 seconds, and see that all comes right by itself
+	@$(BIN)/python -m tests.faults.debian_redis
 	FAULTS_OUTAGE=$${FAULTS_OUTAGE:-600} $(BIN)/pytest $(PYTEST_ARGS) tests/faults/*.py
 
 attacks-bite: $(VENV)/.installed-dev ## take out each defence in turn, and see the attack that it stops succeed

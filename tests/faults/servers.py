@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Sequence
@@ -11,10 +10,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import redis
 
 from swamp.broker.server_process import Keeper
 from swamp.broker.server_program import find_server
+from tests.faults import debian_redis
 from tests.processes import free_port
 from tests.waiting import wait_until
 
@@ -22,12 +23,13 @@ PASSWORD = "open-sesame"
 SERVICE = "the-master"
 
 
-def programs() -> dict[str, Path]:
-    """The servers at hand, by name: the bundled one, and Redis 7.0 where it is installed."""
-    found = {"bundled": find_server()}
-    other = shutil.which("redis-server")
-    if other is not None:
-        found["redis-server"] = Path(other)
+def server_program(name: str) -> Path:
+    """The server `bundled` with Swamp, or Debian's `redis-server`. Skips the test where there is none, and says why."""
+    if name == "bundled":
+        return find_server()
+    found = debian_redis.program()
+    if found is None:
+        pytest.skip(debian_redis.lacking())
     return found
 
 

@@ -15,7 +15,7 @@ import redis
 from tests.certificates import Certificates, behind_tls, sign
 from tests.e2e.stage import Stage, step, until
 from tests.faults.proxy import FaultProxy
-from tests.faults.servers import PASSWORD, Server, Watched, programs
+from tests.faults.servers import PASSWORD, Server, Watched, server_program
 from tests.processes import SWAMP, Ended, free_port
 from tests.waiting import wait_until
 
@@ -43,9 +43,7 @@ def refused(stage: Stage, *arguments: str | Path) -> Ended:
 
 @pytest.mark.parametrize("program", ["bundled", "redis-server"])
 def test_a_server_alone(stage: Stage, program: str):
-    if program not in programs():
-        pytest.skip("no redis-server on PATH (on Debian: apt-get install redis-server)")
-    with Server(stage.scratch / "redis", program=programs()[program]) as server:
+    with Server(stage.scratch / "redis", program=server_program(program)) as server:
         work_is_done(stage, "--redis-url", server.url)
 
 
@@ -90,12 +88,11 @@ def test_tools_are_told_the_ca(stage: Stage, files: Certificates):
 
 
 def test_redis_7_0_with_tls_of_its_own(stage: Stage, files: Certificates):
-    if "redis-server" not in programs():
-        pytest.skip("no redis-server on PATH (on Debian: apt-get install redis-server)")
+    program = server_program("redis-server")
     port = free_port()
     names = ("--tls-cert-file", files.certificate, "--tls-key-file", files.key, "--tls-ca-cert-file", files.ca)
     options = ("--tls-port", str(port), *map(str, names), "--tls-auth-clients", "no")
-    with Server(stage.scratch / "redis", *options, program=programs()["redis-server"]):
+    with Server(stage.scratch / "redis", *options, program=program):
         token = stage.token()
         stage.serve("--redis-url", f"rediss://:{PASSWORD}@localhost:{port}/0", "--redis-ca-cert", str(files.ca))
         stage.worker(token, "cache", "--ca-cert", str(files.ca))
@@ -222,15 +219,14 @@ def test_sentinels_that_know_nothing_are_named(stage: Stage):
 
 @pytest.mark.parametrize("program", ["bundled", "redis-server"])
 def test_a_failover_in_mid_run_loses_nothing_and_work_goes_on(stage: Stage, program: str):
-    if program not in programs():
-        pytest.skip("no redis-server on PATH (on Debian: apt-get install redis-server)")
+    served_by = server_program(program)
     token = stage.token()
     starts, go = stage.scratch / "starts", stage.scratch / "go"
     names = [f"s{number}" for number in range(6)]
     for name in names:
         stage.model(name, f"echo {name} >> {starts}; {until(go)}")
     stage.workflow("six", *(step(name, name, "node") for name in names))
-    with Watched(stage.scratch / "redis", programs()[program]) as watched:
+    with Watched(stage.scratch / "redis", served_by) as watched:
         orchestrator = stage.serve("--redis-url", watched.url)
         worker = stage.worker(token, "cache", "--concurrency", "2")
         run = stage.start_run("six")
