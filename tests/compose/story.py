@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.compose import images
-from tests.compose.engine import Engine, install_packages, missing_capability, remove_leftovers, remove_namespace
+from tests.compose.capability import missing_capability
+from tests.compose.engine import Engine, install_packages, remove_leftovers, remove_namespace
 from tests.compose.stack import PROJECT, ROOT, Stack
+from tests.compose.traces import traces_of
 from tests.waiting import wait_until
 
 DIRECTORY = "swamp-compose-"
@@ -39,6 +41,7 @@ def stack() -> Iterator[Stack]:
     remove_leftovers(DIRECTORY)
     install_packages()
     directory = Path(tempfile.mkdtemp(prefix=DIRECTORY))
+    before = traces_of(directory) - {str(directory)}
     engine = Engine(directory)
     try:
         engine.install_compose(sys.executable)
@@ -54,6 +57,7 @@ def stack() -> Iterator[Stack]:
         remove_namespace()
         shutil.rmtree(directory)
         os.close(alone)
+    assert traces_of(directory) - before == set()
 
 
 def work(stack: Stack, name: str, count: int, seconds: float, lost: str) -> str:
