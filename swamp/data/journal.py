@@ -266,16 +266,33 @@ def end_dispatches(tx: sqlite3.Connection, ended: Iterable[tuple[str, str, str |
 
 
 def keep_evidence(
-    tx: sqlite3.Connection, dispatch: str, target: str, machine: str, outcome: str, evidence: str
+    tx: sqlite3.Connection,
+    dispatch: str,
+    target: str,
+    machine: str,
+    outcome: str,
+    evidence: Mapping[str, object],
+    *,
+    shared: bool,
 ) -> bool:
-    """A result that came after its dispatch had been given up; it never becomes the step's result. False, and nothing
-    kept, for a repetition, and for a dispatch that was never this machine's."""
-    done = tx.execute(
-        "UPDATE dispatches SET outcome = ?, evidence = ? WHERE id = ? AND target = ? AND evidence IS NULL"
-        " AND state IN ('lost', 'superseded') AND (machine IS NULL OR machine = ?)",
-        (outcome, evidence, dispatch, target, machine),
+    """A result that cannot be its step's: it came when the dispatch had been given up, or another machine has begun it.
+    One is kept of each machine. False, and nothing kept, for a repetition, and for a dispatch that was never this
+    machine's: only one that is `shared` can have been begun by several."""
+    row = tx.execute(
+        "SELECT state, machine, evidence FROM dispatches WHERE id = ? AND target = ?", (dispatch, target)
+    ).fetchone()
+    if row is None:
+        return False
+    state, owner, text = row
+    own = owner in (None, machine)
+    kept = json.loads(text or "[]")
+    if not (state in ("lost", "superseded") if own else shared) or any(one["machine"] == machine for one in kept):
+        return False
+    tx.execute(
+        "UPDATE dispatches SET evidence = ?, outcome = ifnull(?, outcome) WHERE id = ?",
+        (json.dumps([*kept, {"machine": machine, **evidence}]), outcome if own else None, dispatch),
     )
-    return done.rowcount == 1
+    return True
 
 
 def planned_step(tx: sqlite3.Connection, dispatch: str) -> tuple[str, str, int] | None:

@@ -63,7 +63,7 @@ CREATE TABLE dispatches (
     begun_at TEXT,
     ended_at TEXT,
     outcome TEXT,                           -- succeeded, failed, canceled; of late results too
-    evidence TEXT                           -- JSON of a result that came too late to count
+    evidence TEXT                           -- JSON, an array: results that came too late to count
 ) WITHOUT ROWID;
 CREATE INDEX dispatches_live ON dispatches (target, state) WHERE state IN ('queued', 'granted', 'begun');
 

@@ -7,7 +7,6 @@ effect and the memory of it are one. Redis is not touched: what should be said t
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -136,7 +135,7 @@ class Intake:
                 if outcome is None:
                     self._miss(member)
                     continue
-                self._finished(tx, member, up.body.dispatch, outcome)
+                self._finished(tx, member, up.epoch, up.body.dispatch, outcome)
                 taken.first_result = taken.first_result or message.stream_id
                 taken.results.append(up.body.dispatch)
             else:
@@ -268,19 +267,16 @@ class Intake:
                 return None
         return outcome
 
-    def _finished(self, tx: sqlite3.Connection, member: Member, dispatch: str, outcome: Outcome) -> None:
+    def _finished(self, tx: sqlite3.Connection, member: Member, epoch: int, dispatch: str, outcome: Outcome) -> None:
         live = self._ledger.live.get(dispatch)
         # A result can be the first that is heard of a dispatch: its `started` was lost with an emptied Redis.
         mine = live is not None and live.target == member.target and (not live.begun or live.machine == member.machine)
         if live is None or not mine:
             self._tally.results_duplicate += 1
-            outcome = self._late(tx, dispatch, outcome)
-            evidence = json.dumps(_evidence(member, outcome))
-            if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence):
-                text = "a late result of worker %s for %s was kept as evidence"
-                log.warning(text, member.worker, dispatch, extra=_about(member, dispatch))
+            self._late(tx, member, dispatch, outcome)
             return
         if not live.begun:
+            self._ledger.begun.append((dispatch, member.machine, epoch))
             self._engine.started(live.run_id, live.position, member.machine, member.worker)
         run = self._engine.runs[live.run_id]
         for stream, text in self._secrets.rest(run, live.id):
@@ -304,16 +300,25 @@ class Intake:
             duration_ms=outcome.duration_ms,
         )
 
-    def _late(self, tx: sqlite3.Connection, dispatch: str, outcome: Outcome) -> Outcome:
-        """Evidence holds no secret either."""
+    def _late(self, tx: sqlite3.Connection, member: Member, dispatch: str, outcome: Outcome) -> None:
+        """Keep it as evidence, which holds no secret either."""
         step = journal.planned_step(tx, dispatch)
         if step is None:
-            return outcome
-        run_id, plan, position = step
+            return
+        run_id, text, position = step
+        stored = partial(is_stored, tx)
         if run_id in self._engine.runs:
-            return self._secrets.outcome(self._engine.runs[run_id], position, outcome, partial(is_stored, tx))
-        planned = plan_from_json(plan)
-        return self._secrets.late_outcome(planned.calls[planned.steps[position].call], outcome, partial(is_stored, tx))
+            run = self._engine.runs[run_id]
+            plan, outcome = run.plan, self._secrets.outcome(run, position, outcome, stored)
+        else:
+            plan = plan_from_json(text)
+            outcome = self._secrets.late_outcome(plan.calls[plan.steps[position].call], outcome, stored)
+        # Where no grant is needed, two machines may have begun the same dispatch, after Redis was emptied for one.
+        shared = plan.steps[position].on_worker_lost == "retry"
+        evidence = _evidence(member, outcome)
+        if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence, shared=shared):
+            text = "a late result of worker %s for %s was kept as evidence"
+            log.warning(text, member.worker, dispatch, extra=_about(member, dispatch))
 
     def _not_begun(self, member: Member, dispatch: str) -> Live | None:
         """The dispatch, if this machine may have claimed it and nobody has begun it."""
@@ -389,7 +394,6 @@ def _about(member: Member, dispatch: str) -> dict[str, str]:
 
 def _evidence(member: Member, outcome: Outcome) -> dict[str, object]:
     return {
-        "machine": member.machine,
         "worker": member.worker,
         "status": outcome.status,
         "error": outcome.error,

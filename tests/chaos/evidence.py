@@ -101,7 +101,7 @@ class Dispatched:
     id: str
     state: str
     machine: str | None
-    late: bool  #: a result that came too late is kept with it
+    late: frozenset[str]  #: the machines whose results came too late, and are kept with it
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ def read_journal(database: Path) -> Journal:
                     )
                 )  # fmt: skip
         dispatches = [
-            Dispatched(name, state, machine, bool(late))
-            for name, state, machine, late in connection.execute(
-                "SELECT id, state, machine, evidence IS NOT NULL FROM dispatches"
+            Dispatched(name, state, machine, frozenset(one["machine"] for one in json.loads(evidence or "[]")))
+            for name, state, machine, evidence in connection.execute(
+                "SELECT id, state, machine, evidence FROM dispatches"
             )
         ]
     return Journal(runs, steps, dispatches)
@@ -198,29 +198,32 @@ def one_result_each(journal: Journal) -> list[str]:
 
 
 def no_result_was_lost(noted: Iterable[Noted], journal: Journal) -> list[str]:
-    """G4: what was in an outbox is the result of its step, or is kept as evidence."""
+    """G4: what was in an outbox of a machine is the result of its step, or is kept as evidence."""
     dispatches = {dispatch.id: dispatch for dispatch in journal.dispatches}
     wrong = []
-    for name in {note.dispatch for note in noted if note.kind == "kept"}:
+    for name, machine in {(note.dispatch, note.machine) for note in noted if note.kind == "kept"}:
         dispatch = dispatches.get(name)
-        if dispatch is None or (dispatch.state != "finished" and not dispatch.late):
-            wrong.append(f"{name} had a result, and is {dispatch.state if dispatch else 'in no journal'}")
+        its_own = dispatch is not None and dispatch.state == "finished" and dispatch.machine == machine
+        if dispatch is None or not (its_own or machine in dispatch.late):
+            wrong.append(f"{name} had a result on {machine}, and is {dispatch.state if dispatch else 'in no journal'}")
     return wrong
 
 
 def late_workers_changed_nothing(noted: Iterable[Noted], journal: Journal) -> list[str]:
     """G5: a step's result is that of its last dispatch, from the machine that ran it; late ones are beside it."""
-    machines = {note.dispatch: note.machine for note in noted if note.kind == "start"}
+    started = {(note.dispatch, note.machine) for note in noted if note.kind == "start"}
     dispatches = {dispatch.id: dispatch for dispatch in journal.dispatches}
     wrong = []
     for step in journal.steps:
         for machine in step.results:
-            if step.dispatch is None or machines.get(step.dispatch) != machine:
+            if step.dispatch is None or (step.dispatch, machine) not in started:
                 wrong.append(f"{step.name} of {step.place} has a result of {machine}, {step.dispatch} ran elsewhere")
-        if step.results and step.dispatch is not None and dispatches[step.dispatch].late:
+        if step.results and step.dispatch is not None and dispatches[step.dispatch].state != "finished":
             wrong.append(f"{step.name} of {step.place} has its result from a dispatch that was given up")
     return wrong + [
-        f"{d.id} is finished and has a late result" for d in journal.dispatches if d.late and d.state == "finished"
+        f"{d.id} is finished by {d.machine}, and has a late result of it"
+        for d in journal.dispatches
+        if d.state == "finished" and d.machine in d.late
     ]
 
 

@@ -13,8 +13,9 @@ from tests.chaos.evidence import Dispatched, Hit, Journal, Noted, Notes, Step
 from tests.chaos.experiments import percentile, slope_of
 
 FIRST, SECOND = "node--run-1-0-1", "node--run-1-0-2"
+NOBODY = frozenset[str]()
 STEP = Step(("run-1", 0), "job/step", False, "succeeded", FIRST, None, 1, ("machine-a",))
-GOOD = Journal({"run-1": "succeeded"}, [STEP], [Dispatched(FIRST, "finished", "machine-a", False)])
+GOOD = Journal({"run-1": "succeeded"}, [STEP], [Dispatched(FIRST, "finished", "machine-a", NOBODY)])
 NOTED = [Noted("start", FIRST, "machine-a", 1, 1.0), Noted("ran", FIRST, "machine-a", 1, 1.1)]
 
 
@@ -38,7 +39,7 @@ def test_a_run_that_vanished_or_goes_on_is_seen():
 
 def test_a_step_or_dispatch_that_never_ends_is_seen():
     assert evidence.nothing_runs_for_ever(with_step(status="queued"))
-    assert evidence.nothing_runs_for_ever(replace(GOOD, dispatches=[Dispatched(FIRST, "granted", None, False)]))
+    assert evidence.nothing_runs_for_ever(replace(GOOD, dispatches=[Dispatched(FIRST, "granted", None, NOBODY)]))
 
 
 def test_a_second_start_is_seen_also_under_another_dispatch():
@@ -56,7 +57,7 @@ def test_a_second_end_a_second_result_and_a_missing_one_are_seen():
     assert evidence.one_result_each(with_step(results=("machine-a", "machine-a")))
     assert evidence.one_result_each(with_step(results=()))
     assert evidence.one_result_each(
-        replace(GOOD, dispatches=[*GOOD.dispatches, Dispatched(SECOND, "finished", "machine-b", False)])
+        replace(GOOD, dispatches=[*GOOD.dispatches, Dispatched(SECOND, "finished", "machine-b", NOBODY)])
     )
 
 
@@ -64,16 +65,23 @@ def test_a_result_that_an_outbox_had_and_nobody_has_is_seen():
     kept = [*NOTED, Noted("kept", FIRST, "machine-a", 1, 1.2)]
     assert not evidence.no_result_was_lost(kept, GOOD)
     assert evidence.no_result_was_lost(kept, replace(GOOD, dispatches=[]))
-    assert evidence.no_result_was_lost(kept, replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", False)]))
+    assert evidence.no_result_was_lost(kept, replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", NOBODY)]))
+    late = frozenset({"machine-a"})
     assert not evidence.no_result_was_lost(
-        kept, replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", True)])
+        kept, replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-b", late)])
     )
+    others = replace(GOOD, dispatches=[Dispatched(FIRST, "finished", "machine-b", NOBODY)])
+    assert evidence.no_result_was_lost(kept, others), "that of another machine is not this one"
 
 
 def test_a_result_from_a_machine_that_did_not_run_the_step_is_seen():
     assert evidence.late_workers_changed_nothing(NOTED, with_step(results=("machine-b",)))
-    late = replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", True)])
+    late = replace(GOOD, dispatches=[Dispatched(FIRST, "lost", "machine-a", frozenset({"machine-a"}))])
     assert evidence.late_workers_changed_nothing(NOTED, late)
+    twice = replace(GOOD, dispatches=[Dispatched(FIRST, "finished", "machine-a", frozenset({"machine-a"}))])
+    assert evidence.late_workers_changed_nothing(NOTED, twice)
+    beside = replace(GOOD, dispatches=[Dispatched(FIRST, "finished", "machine-a", frozenset({"machine-b"}))])
+    assert not evidence.late_workers_changed_nothing(NOTED, beside)
 
 
 def test_an_unexpected_failure_is_seen():

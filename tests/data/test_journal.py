@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+
 from swamp.data import journal
 from swamp.data.journal import DispatchRow
 from swamp.data.store import Store
@@ -25,3 +28,35 @@ def test_a_live_dispatch_knows_how_many_of_its_step_were_lost_before_it(store: S
             ("node--run-1-0-5", 2),
             ("node--run-1-1-2", 1),
         ]
+
+
+def test_of_what_two_machines_may_have_begun_each_late_result_is_kept_once(store: Store):
+    """And of what only one may, nobody else's; nor what would be the step's own result told once more."""
+
+    def kept(tx: sqlite3.Connection, attempt: int) -> list[str]:
+        (text,) = tx.execute("SELECT evidence FROM dispatches WHERE attempt = ?", (attempt,)).fetchone()
+        return [f"{one['machine']} {one['status']}" for one in json.loads(text or "[]")]
+
+    def keep(tx: sqlite3.Connection, attempt: int, machine: str, *, shared: bool, target: str = "node") -> bool:
+        dispatch, told = f"node--run-1-0-{attempt}", {"status": "succeeded"}
+        return journal.keep_evidence(tx, dispatch, target, machine, "succeeded", told, shared=shared)
+
+    with store.write() as tx:
+        journal.add_run(tx, "run-1", "workflow", "id", "w", "serve", "{}", 1, NOON)
+        for attempt, state in enumerate(("lost", "finished", "begun"), 1):
+            row = DispatchRow(f"node--run-1-0-{attempt}", "run-1", 0, attempt, "node", state, "m-a", 1)
+            journal.add_dispatches(tx, [row], NOON)
+            tx.execute("UPDATE dispatches SET machine = 'm-a' WHERE id = ?", (row.id,))
+        assert [keep(tx, 1, machine, shared=True) for machine in ("m-b", "m-a", "m-b", "m-a")] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert kept(tx, 1) == ["m-b succeeded", "m-a succeeded"]
+        assert [keep(tx, 2, machine, shared=True) for machine in ("m-a", "m-b")] == [False, True]
+        assert kept(tx, 2) == ["m-b succeeded"]
+        assert not keep(tx, 2, "m-c", shared=False)
+        assert not keep(tx, 2, "m-c", shared=True, target="other")
+        assert not keep(tx, 3, "m-a", shared=True), "it has not ended"
+        assert keep(tx, 3, "m-b", shared=True), "another machine has begun it"
