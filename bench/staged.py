@@ -36,6 +36,7 @@ STAGES = (
     ("seal what is said", "workers.worker", "Worker", "_request"),
     ("open dispatches", "workers.worker", "Worker", "_open"),
     ("note them as seen", "workers.seen", "SeenList", "add"),
+    ("note them as begun", "workers.seen", "SeenList", "begin"),
     ("start steps, run instant ones", "workers.worker", "Worker", "_began"),
     ("run a program", "swamp.models.process", "", "run_program"),
     ("make its result", "workers.slots", "", "invoke"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from swamp.wire.messages import Declined, Dispatch, UpBody, Wants
@@ -25,7 +25,6 @@ class Claims:
     asking: dict[str, Dispatch] = field(default_factory=dict)  #: as those, but waiting for their grant
     release: list[str] = field(default_factory=list)  #: to be given up: another machine has the grant
     fetch: list[str] = field(default_factory=list)  #: claimed while waiting; to be read
-    never_started: set[str] = field(default_factory=set)  #: seen by this process, and known never to have been started
 
     @property
     def count(self) -> int:
@@ -41,20 +40,22 @@ class Claims:
         Raises `Behind`, and `OSError` when it could not be noted: then all of it goes back.
         """
         readable = []
+        held = {dispatch.id for dispatch in self.opened} | self.asking.keys()
         for dispatch_id, sealed in work:
-            if under_way(dispatch_id):
+            if under_way(dispatch_id) or dispatch_id in held:
                 self.release.append(dispatch_id)  # it was queued once more while we have it
                 continue
             dispatch = self._read(dispatch_id, sealed)
             if dispatch is not None:
                 readable.append(dispatch)
+                held.add(dispatch_id)
         if not readable:
             return []
         try:
             new = self.seen.add([dispatch.id for dispatch in readable])
         except OSError:
+            self.seen.was_not_started(dispatch.id for dispatch in readable)
             for dispatch in readable:
-                self.never_started.add(dispatch.id)
                 self.say(Declined(dispatch.id, "unstarted"))
                 self.release.append(dispatch.id)
             raise
@@ -63,7 +64,6 @@ class Claims:
             if dispatch.id not in new:
                 self.say(self._not_again(dispatch.id))
                 continue
-            new.discard(dispatch.id)
             received.append(dispatch)
             if dispatch.grant:
                 self.asking[dispatch.id] = dispatch
@@ -83,22 +83,17 @@ class Claims:
         if dispatch not in self.asking:
             return False
         del self.asking[dispatch]
-        self.never_started.add(dispatch)
         self.release.append(dispatch)
         return True
 
     def decline_opened(self) -> None:
         """Leave to others what could begin next."""
         for waiting in self.opened:
-            self.never_started.add(waiting.id)
             self.say(Declined(waiting.id, "unstarted"))
         self.opened = []
 
-    def forget(self, unstarted: Collection[str] = ()) -> None:
-        """All of it goes back to the orchestrator, which takes it or has taken it already; and so do these, which were
-        begun and stood in line."""
-        self.never_started.update(dispatch.id for dispatch in (*self.opened, *self.asking.values()))
-        self.never_started.update(unstarted)
+    def forget(self) -> None:
+        """All of it goes back to the orchestrator, which takes it or has taken it already."""
         self.opened, self.fetch, self.asking, self.release = [], [], {}, []
 
     def _read(self, dispatch_id: str, sealed: bytes) -> Dispatch | None:
@@ -117,4 +112,4 @@ class Claims:
             return None
 
     def _not_again(self, dispatch_id: str) -> Declined:
-        return Declined(dispatch_id, "unstarted" if dispatch_id in self.never_started else "seen")
+        return Declined(dispatch_id, "seen" if self.seen.may_have_started(dispatch_id) else "unstarted")

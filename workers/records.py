@@ -96,6 +96,10 @@ class RecordFile:
         self._end += len(content)
         return offsets
 
+    def sync(self) -> None:
+        """Makes durable what was appended without. Raises `OSError`."""
+        _sync(self._descriptor)
+
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of a record, from an offset that `append` or `scan` gave."""
         return os.pread(self._descriptor, length, offset)

@@ -1,96 +1,139 @@
-"""Which dispatches this machine has ever begun: none is begun a second time, whatever Redis says.
+"""Which dispatches this machine has ever claimed, and which of them it may have started: none is begun a second time,
+whatever Redis says, and of each it can say afterwards whether it was started, also in an earlier process.
 
-The file holds one record for each call of `add`: 8 bytes, little-endian, of unix seconds, then the ids with a newline
-between them.
+A file holds records of two kinds: `c` and the ids of what was claimed, with a newline between them, and `b` and the
+digests of what is about to be started. Only the second is synced: a claim that is forgotten with the power was not
+started. When the file is full it becomes the older one, and the one that was so far is forgotten.
 """
 
 from __future__ import annotations
 
 import contextlib
-import struct
-import threading
-import time
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
+from swamp.files import sync_directory
+from workers.digests import SIZE, Digests
 from workers.records import RecordFile
 
-MAX_AGE = 30 * 86_400  # seconds; dispatches expire long before
 MAX_IDS = 1_000_000
+KEPT_UNSTARTED = 1_000  #: known never to have been started; of older ones that is not known any more
 
-_TIME = struct.Struct("<Q")
-_IDS_PER_RECORD = 1_000
+_CLAIMED, _BEGUN = b"c", b"b"
 
 
 class SeenList:
-    """A durable set of dispatch ids. May be used by several threads."""
+    """A durable set of dispatch ids. Belongs to the worker's loop."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Opens the list at `path`, or begins an empty one. `clock` gives unix seconds.
-
-        Raises `OSError`, and `Invalid` if the file is something else.
-        """
-        self._clock = clock
-        self._lock = threading.Lock()
+    def __init__(self, path: Path) -> None:
+        """Opens the list at `path`, or begins an empty one. Raises `OSError`, and `Invalid` if it is something else."""
+        self._path = path
+        self._older_path = path.with_name(f"{path.name}.older")
+        self._unstarted: dict[bytes, str] = {}  # digest to id, oldest first
+        self._older = Digests()
+        if self._older_path.exists():
+            older = RecordFile(self._older_path)
+            self._load(older, self._older)
+            older.close()
+        self._newer = Digests()
         self._file = RecordFile(path)
-        self._times: dict[str, int] = {}
-        for _, payload in self._file.scan():
-            (seconds,) = _TIME.unpack_from(payload)
-            for dispatch in payload[_TIME.size :].decode().split("\n"):
-                self._times.setdefault(dispatch, seconds)
-        self._compact_above = MAX_IDS
-        oldest = next(iter(self._times.values()), None)
-        if oldest is not None and (oldest < clock() - MAX_AGE or len(self._times) > MAX_IDS):
-            self._compact()
+        self._load(self._file, self._newer)
+        self._rotate_at = MAX_IDS // 2
 
     def __contains__(self, dispatch: str) -> bool:
-        return dispatch in self._times
+        return self._has(_digest(dispatch))
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self._older) + len(self._newer)
+
+    @property
+    def unstarted(self) -> tuple[str, ...]:
+        """What was claimed and is known never to have been started, by this process or an earlier one."""
+        return tuple(self._unstarted.values())
+
+    def may_have_started(self, dispatch: str) -> bool:
+        """Whether it was claimed here, and is not known never to have been started."""
+        digest = _digest(dispatch)
+        return self._has(digest) and digest not in self._unstarted
 
     def add(self, ids: Sequence[str]) -> set[str]:
-        """Notes the ids, with one sync for all, and returns those that were new: only they may be begun.
+        """Notes the ids as claimed, and returns those that were new: only they may be begun.
 
-        Raises `OSError` when they cannot be made durable; none of them counts as seen then.
+        Raises `OSError` when they cannot be written; none of them counts as seen then.
         """
-        with self._lock:
-            new = {dispatch: None for dispatch in ids if dispatch not in self._times}
-            if not new:
-                return set()
-            now = int(self._clock())
-            self._file.append([_record(now, tuple(new))])
-            self._times.update(dict.fromkeys(new, now))
-            if len(self._times) > self._compact_above:
-                self._compact()
-        return set(new)
+        new = {digest: dispatch for dispatch in ids if not self._has(digest := _digest(dispatch))}
+        if not new:
+            return set()
+        if len(self._newer) >= self._rotate_at:
+            self._rotate()
+        self._file.append([_CLAIMED + "\n".join(new.values()).encode()], durable=False)
+        for digest in new:
+            self._newer.add(digest)
+        self._note_unstarted(new)
+        return set(new.values())
+
+    def begin(self, ids: Iterable[str]) -> None:
+        """Notes, with one sync for all, that these are about to be started.
+
+        Raises `OSError` when that cannot be made durable; then none of them may be.
+        """
+        digests = [_digest(dispatch) for dispatch in ids]
+        if not digests:
+            return
+        self._file.append([_BEGUN + b"".join(digests)])
+        for digest in digests:
+            self._unstarted.pop(digest, None)
+
+    def was_not_started(self, ids: Iterable[str]) -> None:
+        """What was begun, or could not be noted, and will never be started by this process."""
+        unstarted = {_digest(dispatch): dispatch for dispatch in ids}
+        for digest in unstarted:
+            if not self._has(digest):
+                self._newer.add(digest)
+        self._note_unstarted(unstarted)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
-    def _compact(self) -> None:
-        """Drops what is too old, and the oldest half of what is too much."""
-        since = self._clock() - MAX_AGE
-        kept = [(dispatch, seconds) for dispatch, seconds in self._times.items() if seconds >= since]
-        if len(kept) > MAX_IDS:
-            kept = kept[-MAX_IDS // 2 :]
-        by_time: dict[int, list[str]] = {}
-        for dispatch, seconds in kept:
-            by_time.setdefault(seconds, []).append(dispatch)
-        records: list[bytes] = []
-        for seconds, dispatches in by_time.items():
-            remaining = iter(dispatches)
-            while part := tuple(islice(remaining, _IDS_PER_RECORD)):
-                records.append(_record(seconds, part))
-        # Without room for the shorter file the longer one serves as well; it is tried again when it has grown.
-        self._compact_above = len(self._times) + MAX_IDS // 10
+    def _has(self, digest: bytes) -> bool:
+        return digest in self._newer or digest in self._older
+
+    def _note_unstarted(self, unstarted: dict[bytes, str]) -> None:
+        self._unstarted.update(unstarted)
+        while len(self._unstarted) > KEPT_UNSTARTED:
+            del self._unstarted[next(iter(self._unstarted))]
+
+    def _load(self, file: RecordFile, into: Digests) -> None:
+        for _, payload in file.scan():
+            if payload.startswith(_CLAIMED):
+                claimed = {_digest(dispatch): dispatch for dispatch in payload[1:].decode().split("\n")}
+                self._note_unstarted(claimed)
+                for digest in claimed:
+                    into.add(digest)
+            else:
+                for at in range(1, len(payload), SIZE):
+                    digest = payload[at : at + SIZE]
+                    if self._unstarted.pop(digest, None) is None:
+                        into.add(digest)
+
+    def _rotate(self) -> None:
+        """Begin a new file; the newer half of what is known becomes the older one."""
+        # Without room for a new file the one there is serves as well.
+        self._rotate_at = len(self._newer) + MAX_IDS // 10
         with contextlib.suppress(OSError):
-            self._file.replace(records)
-            self._times = dict(kept)
-            self._compact_above = MAX_IDS
+            fresh = self._path.with_name(f"{self._path.name}.new")
+            RecordFile(fresh).close()
+            self._file.sync()
+            self._path.replace(self._older_path)
+            fresh.replace(self._path)
+            sync_directory(self._path.parent)
+            self._file.close()
+            self._file = RecordFile(self._path)
+            self._older, self._newer = self._newer, Digests()
+            self._rotate_at = MAX_IDS // 2
 
 
-def _record(seconds: int, ids: Sequence[str]) -> bytes:
-    return _TIME.pack(seconds) + "\n".join(ids).encode()
+def _digest(dispatch: str) -> bytes:
+    return blake2b(dispatch.encode(), digest_size=SIZE).digest()

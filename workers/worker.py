@@ -4,9 +4,9 @@ One loop (the main thread) owns all state. Around it, each in its own thread: th
 two waiting connections of the link to Redis, the slots, and the courier that brings big content to the orchestrator.
 They talk to the loop through its inbox only.
 
-The way of a dispatch here: claimed (moved into this machine's list) → opened and noted as seen (synced) → begun (the
-claim is given up and `started` said, in one step of the server) → run → result in the outbox (synced) → sent →
-acknowledged → out of the outbox.
+The way of a dispatch here: claimed (moved into this machine's list) → opened and noted as seen → begun (the claim is
+given up and `started` said, in one step of the server) → noted as begun (synced) → run → result in the outbox (synced)
+→ sent → acknowledged → out of the outbox.
 
 Trouble of any kind has one cure: drop the link, join again, send again whatever was not acknowledged, then say what
 there is (`Inventory`). Nothing new is claimed until the orchestrator has acknowledged that.
@@ -309,8 +309,9 @@ class Worker:
         self._give_back_all()
 
     def _give_back_all(self) -> None:
-        for dispatch in self._slots.give_back():
-            self._claims.never_started.add(dispatch)
+        given = self._slots.give_back()
+        self._claims.seen.was_not_started(given)
+        for dispatch in given:
             self._voice.say(Dropped(dispatch))
         self._claims.decline_opened()
 
@@ -387,7 +388,17 @@ class Worker:
 
     def _began(self, beginning: list[Beginning], statuses: list[int | bytes]) -> None:
         """Start what the server let begin. Of what it did not answer for, one thing is known: it was not started."""
+        begun = [dispatch.id for (_, dispatch), status in zip(beginning, statuses, strict=False) if status == 1]
+        try:
+            self._claims.seen.begin(begun)
+        except OSError as error:
+            for dispatch_id in begun:
+                self._voice.say(Dropped(dispatch_id))
+            self._cannot_write(f"cannot note what is to start: {error}; it goes back")
+            begun = []
         for (started, dispatch), status in zip_longest(beginning, statuses[: len(beginning)]):
+            if status == 1 and not begun:
+                continue
             if status == 1 and not self._allows(dispatch):
                 self._ended.append(StepEnded(dispatch, self._not_allowed(dispatch), {}))
             elif status == 1 and is_instant(dispatch):
@@ -396,7 +407,6 @@ class Worker:
                 self._slots.start(dispatch)
             else:
                 self._voice.keep(started.number, Dropped(dispatch.id))
-                self._claims.never_started.add(dispatch.id)
                 name = self._name(dispatch.id)
                 log.info("step %s was taken back before it began", name, extra=self._about(dispatch.id))
 
@@ -584,7 +594,7 @@ class Worker:
             return
         self._claims.forget()
         if welcome.drained:
-            self._claims.never_started.update(self._slots.give_back())
+            self._claims.seen.was_not_started(self._slots.give_back())
         if welcome.drained != self._drained:
             log.info("drained: no new steps are taken" if welcome.drained else "resumed: steps are taken again")
         self._drained = welcome.drained
@@ -632,7 +642,7 @@ class Worker:
             draining=self._drained or self._stops > 0,
             running=tuple(self._slots.running),
             outbox=tuple(dispatch for dispatch, _ in self._outbox.items()),
-            dropped=tuple(sorted(self._claims.never_started)),
+            dropped=self._claims.seen.unstarted,
         )
 
     def _drop_link(self, reason: str) -> None:
@@ -677,7 +687,7 @@ class Worker:
                 if running
                 else "",
             )
-            self._claims.never_started.update(self._slots.give_back())
+            self._claims.seen.was_not_started(self._slots.give_back())
             self._claims.forget()
             self._voice.say(self._inventory())
             self._nudge()

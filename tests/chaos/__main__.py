@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +51,7 @@ def main() -> int:
         "--only", default="", help="some experiments: storm,losses,frozen,restarts,rolling,bounds,order"
     )
     options = parser.parse_args()
+    faulthandler.register(signal.SIGUSR1)  # to see where it stands, if it seems to stand still
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     names = [point.name for point in POINTS]
     experiments: dict[str, Callable[[], Report]] = {

@@ -84,7 +84,7 @@ def storm(seed: int, points: list[str], seconds: float, calm: float, *, until_hi
         report.judge("points", [f"nothing was killed at '{name}'" for name in raging.missed])
         report.figures = [
             f"{len(journal.runs)} runs, {len(journal.steps)} steps, {len(journal.dispatches)} dispatches,"
-            f" {sum(dispatch.late for dispatch in journal.dispatches)} late results",
+            f" {sum(len(dispatch.late) for dispatch in journal.dispatches)} late results",
             *(f"killed {kills[name]:3} times: {name}" for name in points),
             *(f"at a point, {action}: {count}" for action, count in _counted(h.action for h in made.notes.hits)),
             *(f"at random, {fault}: {count}" for fault, count in sorted(raging.faults.items())),
@@ -221,7 +221,7 @@ def frozen(_seed: int = 0) -> Report:
 
         claimer = made.join(before, "--concurrency", "1")
         claimer.wait_for_line("and waiting for work", timeout=60)
-        claimer.arm("3 noted as seen, not begun", action="stop")
+        claimer.arm("3 about to begin", action="stop")
         second = _submitted(made, "claimed")
         _wait_for(made, lambda made: made.notes.hits, "the other machine to stand still")
 
@@ -247,7 +247,60 @@ def frozen(_seed: int = 0) -> Report:
         report.judge("G5", [f"run {run} {status}" for run, status in journal.runs.items() if status != "succeeded"])
         report.judge("G4", evidence.one_result_each(journal))
         report.judge("G3", evidence.started_as_often_as_allowed(made.notes.noted, journal))
-        report.figures = [f"{sum(dispatch.late for dispatch in journal.dispatches)} late results kept as evidence"]
+        report.figures = [f"{sum(len(dispatch.late) for dispatch in journal.dispatches)} late results kept as evidence"]
+        return report
+
+
+# ---------------------------------------------------------------------- workers that are killed before they begin
+
+#: Where it is sure that nothing was started, whatever Redis and the orchestrator went through before.
+UNBEGUN = (
+    "2 claimed while waiting, not fetched",
+    "3 claimed, not opened",
+    "3 noted as seen, not begun",
+    "3 grant received, not begun",
+    "3 about to begin",
+    "4 begun on the server, answer not read",
+    "4 begun, not noted",
+)
+
+
+def unbegun(_seed: int = 0) -> Report:
+    """G3: a step that must not run twice is dispatched anew and succeeds when its worker is killed before it has begun
+    it: on one machine and on a fleet, also if the dispatch is older than the orchestrator's start."""
+    with swamp() as made:
+        made.stage.model("quick", NOTE + "echo done")
+        for target in (NODE, FLEET):
+            made.workflow(target, {"name": "job", "steps": [placed("one", "quick", target, "fail")]})
+        made.serve().wait_for_line("listening on ws://", timeout=60)
+        report = Report()
+        for number, point in enumerate(UNBEGUN):
+            target = FLEET if number % 2 or "grant" in point else NODE
+            name = f"{target}-a" if target == FLEET else NODE
+            if target in made.tokens:  # else nothing can be placed on it yet
+                run = _submitted(made, target)
+                made.orchestrator.kill()
+                made.serve().wait_for_line("listening on ws://", timeout=60)
+                made.join(name, "--concurrency", "1").arm(point)
+            else:
+                made.join(name, "--concurrency", "1").wait_for_line("and waiting for work", timeout=60)
+                made.machines[name].process.arm(point)
+                run = _submitted(made, target)
+            made.machines[name].process.wait_for_end(PATIENCE)
+            made.join(name, "--concurrency", "1")
+            wait_until(lambda: made.runs_under_way() == 0, "the run to end", timeout=60)
+            process = made.machines[name].process
+            process.asked_to_end = True
+            process.stop(60)
+            journal = journal_of(made)
+            report.judge(
+                "G3",
+                [f"killed at '{point}': step {s.status}: {s.error}" for s in journal.steps
+                 if s.place[0] == run and s.status != "succeeded"],
+            )  # fmt: skip
+        report.judge("G3", evidence.started_as_often_as_allowed(made.notes.noted, journal_of(made)))
+        report.judge("points", [f"nothing was killed at '{name}'" for name in UNBEGUN if not made.notes.kills()[name]])
+        report.figures = [f"{sum(made.notes.kills().values())} kills before a step began"]
         return report
 
 

@@ -99,6 +99,8 @@ POINTS = (
         "4 begun on the server, answer not read", "worker", "after", "swamp.broker.functions:exchange",
         lambda call: call.arguments[3].begin,
     ),
+    Point("4 begun, not noted", "worker", "before", "workers.seen:SeenList.begin", lambda call: call.arguments[1]),
+    Point("4 noted as begun", "worker", "after", "workers.seen:SeenList.begin", lambda call: call.arguments[1]),
     Point("4 begun, in line for a slot", "worker", "before", "workers.slots:Slots.start"),
     Point("4 begun, no process yet", "worker", "before", "swamp.models.kept:Kept.spawn"),
     Point(STOPPING, "worker", "after", "workers.slots:Slots.give_back"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.experiments import Report, frozen, restarts, rolling, storm
+from tests.chaos.experiments import Report, frozen, restarts, rolling, storm, unbegun
 from tests.chaos.points import POINTS
 
 #: One on either side of each commit and each hand-over.
@@ -34,6 +34,10 @@ def test_whatever_is_killed_at_whichever_point_every_run_ends_and_nothing_starts
 
 def test_workers_that_stood_still_longer_than_their_lease_change_nothing():
     check(frozen())
+
+
+def test_what_a_killed_worker_had_not_begun_is_begun_anew_also_after_a_restart_of_the_orchestrator():
+    check(unbegun())
 
 
 def test_an_orchestrator_restarted_again_and_again_under_load_costs_no_step():

@@ -121,6 +121,7 @@ class Worker:
         # On its disk:
         self.epoch = 0
         self.seen: set[str] = set()
+        self.noted: set[str] = set()  # of those: what may have been started
         self.outbox: dict[str, bytes] = {}
         # In its memory:
         self.restart()
@@ -134,7 +135,6 @@ class Worker:
         self.running: set[str] = set()
         self.opened: list[str] = []
         self.asking: list[str] = []
-        self.never_started: set[str] = set()
         self.confirmed_at: int | None = None
         self._fresh = True
 
@@ -184,7 +184,7 @@ class Worker:
         if dispatch in self.running or dispatch in self.outbox:
             return
         if dispatch in self.seen:
-            self.say(Declined(dispatch, "unstarted" if dispatch in self.never_started else "seen"))
+            self.say(Declined(dispatch, "seen" if dispatch in self.noted else "unstarted"))
             return
         self.seen.add(dispatch)
         if self._fleet:
@@ -201,13 +201,13 @@ class Worker:
         if ours:
             self._redis.add(self.machine, started.sealed)
         if ours and answered:
+            self.noted.add(dispatch)
             self.running.add(dispatch)
             self.started.append(dispatch)
             return
         dropped = self._keep(Dropped(dispatch), number=started.number)
         if answered:
             self._send(dropped)
-        self.never_started.add(dispatch)
         if not answered:
             self.confirmed_at = None
 
@@ -231,10 +231,11 @@ class Worker:
         self._acknowledged(applied)
         for said in self.unacknowledged:
             self._send(said)
-        self.never_started.update(self.opened, self.asking)
         self.opened.clear()
         self.asking.clear()
-        self.say(Inventory(False, tuple(sorted(self.running)), tuple(self.outbox), tuple(sorted(self.never_started))))
+        self.say(
+            Inventory(False, tuple(sorted(self.running)), tuple(self.outbox), tuple(sorted(self.seen - self.noted)))
+        )
         self.confirmed_at = self.number
         if self._fresh:
             self._fresh = False
@@ -250,7 +251,6 @@ class Worker:
                 self.opened.append(body.dispatch)
             case Cancel() if body.dispatch in self.asking:
                 self.asking.remove(body.dispatch)
-                self.never_started.add(body.dispatch)
                 self._redis.remove_claim(self.machine, body.dispatch)
             case Cancel() if body.dispatch in self.running:
                 self.finish(body.dispatch, "canceled")

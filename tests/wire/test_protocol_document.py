@@ -42,7 +42,7 @@ from swamp.wire.messages import (
     Welcome,
 )
 from swamp.workflows import workflow
-from workers import opener, session, slots, worker
+from workers import claims, opener, session, slots, worker
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -203,7 +203,7 @@ def test_every_key_that_messages_are_made_of_is_somewhere_in_the_document():
 
 
 def test_the_reasons_to_decline_and_the_codes_of_refusals_are_listed():
-    source = inspect.getsource(worker) + inspect.getsource(opener)
+    source = inspect.getsource(claims) + inspect.getsource(opener)
     given = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"Declined\(.*|Declines\(\"\w+\"", source))))
     assert set(first_column(tables(section("Messages up"))[2])) == given == intake.REASONS
     codes = set(re.findall(r"`(\w+)`", (Refusal.__doc__ or "").partition("`code`")[2]))
