@@ -16,10 +16,11 @@ from typing import cast
 import redis
 
 from swamp.broker import functions, keyspace
-from swamp.broker.connection import connect
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, Refused
-from swamp.wire.messages import DOWN, Down, Welcome, unpack_down
+from swamp.wire.messages import DOWN, Down, unpack_down
+from workers.session import Session
+from workers.wires import Wires
 
 #: Seconds that a connection waits before it looks whether the link is still wanted.
 WAIT = 5
@@ -55,12 +56,13 @@ class Link:
     def __init__(
         self,
         machine: str,
-        welcome: Welcome,
+        session: Session,
         down: Box,
         tell: Callable[[Claimed | Said | Broken], None],
         ca_certificate: Path | None = None,
     ) -> None:
         """Raises `redis.RedisError` when Redis cannot be reached."""
+        welcome = session.welcome
         self._machine = machine
         self._target = welcome.target
         self._boot = welcome.boot
@@ -70,27 +72,14 @@ class Link:
         self._over = False
         self._armed = threading.Semaphore(0)
         self.waiting = False  #: the waiter is in the queue's line; belongs to the loop's thread
-        self._clients: list[redis.Redis] = []
-        try:
-            for blocking in (False, True, True):
-                client = connect(
-                    welcome.redis_url,
-                    username=welcome.redis_user,
-                    password=welcome.redis_password,
-                    ca_certificate=ca_certificate,
-                    blocking=blocking,
-                )
-                self._clients.append(client)
-                client.ping()
-        except BaseException:
-            self.close()
-            raise
+        self._wires = Wires(session, ca_certificate)
+        self.way = self._wires.way  #: by which Redis is reached, for people
         threading.Thread(target=self._guarded, args=(self._wait,), name="claims", daemon=True).start()
         threading.Thread(target=self._guarded, args=(self._listen,), name="down", daemon=True).start()
 
     def exchange(self, request: functions.Exchange) -> functions.Exchanged:
         """One round trip. Raises `redis.RedisError`."""
-        return functions.exchange(self._clients[0], self._machine, self._target, request)
+        return functions.exchange(self._wires.exchange, self._machine, self._target, request)
 
     def wait_for_work(self) -> None:
         """Stand in line for one dispatch; it comes as `Claimed`. Once until then."""
@@ -101,13 +90,7 @@ class Link:
     def close(self) -> None:
         self._over = True
         self._armed.release()
-        for client in self._clients:
-            # A connection that another thread waits in is cut at the socket, so that the thread comes back.
-            connection = client.connection
-            sock = getattr(connection, "_sock", None)
-            if sock is not None:
-                with suppress(OSError):
-                    sock.shutdown(2)
+        self._wires.cut()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -117,7 +100,7 @@ class Link:
                 self._tell(Broken(self, str(error)))
 
     def _wait(self) -> None:
-        client = self._clients[1]
+        client = self._wires.claims
         while True:
             self._armed.acquire()
             dispatch: bytes | None = None
@@ -132,7 +115,7 @@ class Link:
                 self._tell(Claimed(self, dispatch.decode()))
 
     def _listen(self) -> None:
-        client = self._clients[2]
+        client = self._wires.down
         key, last = keyspace.down(self._machine), b"0-0"
         while not self._over:
             reply = cast(

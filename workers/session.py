@@ -10,6 +10,8 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,9 +23,20 @@ from swamp.errors import Invalid
 from swamp.tls import client_context
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
-from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Opening, Refusal, SessionMessage, Welcome
+from swamp.wire.messages import (
+    BlobPart,
+    BlobStored,
+    Farewell,
+    Hello,
+    Opened,
+    Opening,
+    Refusal,
+    SessionMessage,
+    Welcome,
+)
 from swamp.wire.noise import HandshakeRefused, Initiator, MessageRefused
 from workers.identity import Identity, Orchestrator
+from workers.tunnel import Tunnel
 
 CONNECT_SECONDS = 10.0
 #: What goes wrong with a connection is told by who uses it.
@@ -44,11 +57,28 @@ class TurnedAway(Exception):
         self.refusal = refusal
 
 
-class Session:
-    """A joined session. `receive` belongs to one thread; `store` and `close` may be called from others."""
+#: What a machine says that it wants, once it knows whom it speaks to.
+Wanted = Callable[[], SessionMessage]
 
-    def __init__(self, websocket: ClientConnection, noise: Initiator, welcome: Welcome) -> None:
+
+@dataclass(frozen=True)
+class _Met:
+    """Hands are shaken; what the orchestrator said then."""
+
+    websocket: ClientConnection
+    noise: Initiator
+    answer: SessionMessage
+
+
+class Session:
+    """A joined session. `receive` belongs to one thread; `store`, `tunnel` and `close` may be called from others."""
+
+    def __init__(
+        self, websocket: ClientConnection, noise: Initiator, welcome: Welcome, meet: Callable[[Wanted], _Met]
+    ) -> None:
+        """`meet` shakes hands once more; it raises `NotReached`."""
         self.welcome = welcome
+        self._meet = meet
         self._websocket = websocket
         self._noise = noise
         self._sending = threading.Lock()
@@ -75,6 +105,19 @@ class Session:
             with self._answered:
                 self._answers[message.checksum] = message.error
                 self._answered.notify_all()
+
+    @property
+    def near(self) -> bool:
+        """Whether the connection ends on this machine, as far as can be seen from here."""
+        return is_loopback(str(self._websocket.remote_address[0]))
+
+    def tunnel(self) -> Tunnel:
+        """A connection to Redis through the orchestrator's port. Raises `NotReached`."""
+        met = self._meet(lambda: messages.Tunnel(self.welcome.tunnel or ""))
+        if isinstance(met.answer, Opened):
+            return Tunnel(met.websocket, met.noise)
+        met.websocket.close()
+        raise NotReached(met.answer.message if isinstance(met.answer, Refusal) else "the tunnel does not open")
 
     def store(self, checksum: str, content: bytes) -> None:
         """Have the orchestrator keep big content; returns when it is on its disk. Raises `NotReached`."""
@@ -141,6 +184,26 @@ def join(
 ) -> Session:
     """Shake hands and be welcomed. Raises `NotReached`, or `TurnedAway` with a refusal that can be believed: any before
     the first join, afterwards only one said by the pinned orchestrator inside the handshake."""
+
+    meet = partial(_meet, url, token, secret, identity, ca_certificate)
+    met = meet(hello)
+    answer = met.answer
+    try:
+        if isinstance(answer, Refusal):
+            if answer.code == "try_later":
+                raise NotReached(answer.message)
+            raise TurnedAway(answer)
+        if not isinstance(answer, Welcome):
+            raise NotReached("the handshake is not followed by a welcome")
+        identity.pin(Orchestrator(met.noise.peer_static, answer.signing_key))
+    except BaseException:
+        met.websocket.close()
+        raise
+    return Session(met.websocket, met.noise, answer, meet)
+
+
+def _meet(url: str, token: str, secret: bytes, identity: Identity, ca_certificate: Path | None, wanted: Wanted) -> _Met:
+    """Raises `NotReached` and `TurnedAway`, as `join`."""
     try:
         websocket = connect(
             session_url(url),
@@ -156,7 +219,7 @@ def join(
     except (OSError, TimeoutError, WebSocketException, InvalidURI) as error:
         raise NotReached(str(error) or type(error).__name__) from error
     try:
-        return _shake_hands(websocket, token, secret, identity, hello)
+        return _shake_hands(websocket, token, secret, identity, wanted)
     except (ConnectionClosed, OSError, TimeoutError, Malformed, HandshakeRefused, MessageRefused) as error:
         websocket.close()
         raise NotReached(str(error) or type(error).__name__) from error
@@ -165,9 +228,7 @@ def join(
         raise
 
 
-def _shake_hands(
-    websocket: ClientConnection, token: str, secret: bytes, identity: Identity, hello: Callable[[], Hello]
-) -> Session:
+def _shake_hands(websocket: ClientConnection, token: str, secret: bytes, identity: Identity, wanted: Wanted) -> _Met:
     noise = Initiator(identity.private, secret, messages.prologue(token))
     websocket.send(messages.pack_opening(Opening(messages.PROTOCOL, token, noise.write())))
     reply = messages.unpack_reply(_binary(websocket))
@@ -179,16 +240,8 @@ def _shake_hands(
     pinned = identity.pinned
     if pinned is not None and pinned.static != noise.peer_static:
         raise NotReached("what answers is not the orchestrator that this machine joined")
-    websocket.send(noise.write(messages.pack_session(hello())))
-    answer = messages.unpack_session(noise.decrypt(_binary(websocket)))
-    if isinstance(answer, Refusal):
-        if answer.code == "try_later":
-            raise NotReached(answer.message)
-        raise TurnedAway(answer)
-    if not isinstance(answer, Welcome):
-        raise Malformed("the handshake is not followed by a welcome")
-    identity.pin(Orchestrator(noise.peer_static, answer.signing_key))
-    return Session(websocket, noise, answer)
+    websocket.send(noise.write(messages.pack_session(wanted())))
+    return _Met(websocket, noise, messages.unpack_session(noise.decrypt(_binary(websocket))))
 
 
 def _binary(websocket: ClientConnection) -> bytes:

@@ -581,13 +581,17 @@ class Worker:
         self._claims.opener = Opener(welcome, pinned.signing)
         try:
             self._link = Link(
-                self._identity.machine_id, welcome, Box(keys.down), self._inbox.put, self._options.ca_certificate
+                self._identity.machine_id, session, Box(keys.down), self._inbox.put, self._options.ca_certificate
             )
         except redis.RedisError as error:
             self._drop_link(f"Redis: {error}")
             return
         log.info(
-            "%s as %s (machine %s)", "joined" if first else "joined again", welcome.worker, self._identity.machine_id
+            "%s as %s (machine %s, Redis by %s)",
+            "joined" if first else "joined again",
+            welcome.worker,
+            self._identity.machine_id,
+            self._link.way,
         )
         self._acknowledged_before(welcome.applied)
         if not self._send_again():

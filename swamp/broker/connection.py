@@ -7,6 +7,8 @@ and turned retries on). Everything that matters is therefore said here, for 5.2 
 from __future__ import annotations
 
 import inspect
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,36 @@ def connect(
         chosen["socket_keepalive"] = True
     client: redis.Redis = redis.Redis.from_url(location.url, username=login[0], password=login[1], **chosen)
     return client
+
+
+def connect_over(
+    dial: Callable[[], socket.socket], *, username: str, password: str, blocking: bool = False
+) -> redis.Redis:
+    """As `connect`, for a server at the other end of the socket that `dial` makes; it may raise `OSError`."""
+    patience = BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT
+    chosen = settings(patience=patience, tls=False, ca_certificate=None)
+    single = chosen.pop("single_connection_client")
+    pool = redis.ConnectionPool(connection_class=_Dialed, dial=dial, username=username, password=password, **chosen)
+    return redis.Redis(connection_pool=pool, single_connection_client=single)
+
+
+class _Dialed(AbstractConnection):
+    """A connection over a socket that somebody else makes."""
+
+    def __init__(self, *, dial: Callable[[], socket.socket], **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        super().__init__(**options)
+        self._dial = dial
+
+    def repr_pieces(self) -> list[tuple[str, object]]:
+        return []
+
+    def _connect(self) -> socket.socket:
+        made = self._dial()
+        made.settimeout(self.socket_timeout)
+        return made
+
+    def _host_error(self) -> str:
+        return "the other end"
 
 
 def reach(where: Location, *, ca_certificate: Path | None = None) -> redis.Redis:

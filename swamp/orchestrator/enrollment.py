@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import redis
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from swamp.addresses import is_loopback
 from swamp.broker.acl import password_hash
 from swamp.clock import iso, utc_now
 from swamp.data.blobs import put_blobs
@@ -26,6 +27,7 @@ from swamp.orchestrator.core import Core
 from swamp.orchestrator.leases import HEARTBEAT
 from swamp.orchestrator.members import Member, Process
 from swamp.orchestrator.slowness import STRANGERS, Slowness
+from swamp.orchestrator.tunnel import Passage, Tunnels, frame
 from swamp.tokens import secrets as token_secrets
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Token
@@ -33,7 +35,17 @@ from swamp.vaults.catalog import open_vault
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import machine_id_of
-from swamp.wire.messages import BlobPart, BlobStored, Farewell, Hello, Opening, Refusal, SessionMessage, Welcome
+from swamp.wire.messages import (
+    BlobPart,
+    BlobStored,
+    Farewell,
+    Hello,
+    Opening,
+    Refusal,
+    SessionMessage,
+    Tunnel,
+    Welcome,
+)
 from swamp.wire.noise import HandshakeRefused, MessageRefused, Responder
 
 log = logging.getLogger("swamp.orchestrator")
@@ -48,6 +60,7 @@ class WorkerSession:
     """One worker's connection. `send` and `close` may be called from any thread."""
 
     def __init__(self, websocket: WebSocket, noise: Responder) -> None:
+        self.passage = Passage(noise.peer_static)
         self._websocket = websocket
         self._noise = noise
         self._loop = asyncio.get_running_loop()
@@ -57,11 +70,13 @@ class WorkerSession:
         self._put(message)
 
     def close(self) -> None:
-        """After everything sent before."""
+        """After everything sent before. Its connections to Redis are cut at once."""
         self._put(None)
 
     def _put(self, message: SessionMessage | None) -> None:
         with suppress(RuntimeError):  # the loop is closed: the orchestrator is going down
+            if message is None:
+                self._loop.call_soon_threadsafe(self.passage.end)
             self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
 
     async def deliver(self) -> None:
@@ -76,16 +91,16 @@ class WorkerSession:
         return self._websocket.client.host if self._websocket.client is not None else ""
 
     async def receive(self) -> SessionMessage:
-        return messages.unpack_session(self._noise.decrypt(await self._websocket.receive_bytes()))
+        return messages.unpack_session(self._noise.decrypt(await _binary(self._websocket)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Met:
     """Who has shaken hands: it knows a secret of the token, and owns the key that it showed."""
 
-    session: WorkerSession
-    hello: Hello
-    public: bytes
+    websocket: WebSocket
+    noise: Responder
+    said: Hello | Tunnel
     token: str
     superseded: bool  #: the secret is one that the token had before
 
@@ -103,6 +118,7 @@ class Enrollment:
     def __init__(self, core: Core, slowness: Slowness) -> None:
         self._core = core
         self._slowness = slowness
+        self._tunnels = Tunnels(lambda: core.transport.address)
 
     async def serve(self, websocket: WebSocket) -> None:
         """From the first frame to the end of the session."""
@@ -114,13 +130,15 @@ class Enrollment:
             except TimeoutError:
                 met = None
             if met is not None:
-                await self._session(met)
-                return
+                if isinstance(met.said, Hello):
+                    await self._session(met, met.said)
+                    return
+                await self._tunnels.serve(websocket, met.noise, met.said.ticket, met.noise.peer_static)
         with suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close()
 
     async def _handshake(self, websocket: WebSocket) -> _Met | None:
-        opening = messages.unpack_opening(await websocket.receive_bytes())
+        opening = messages.unpack_opening(await _binary(websocket))
         if opening.protocol != messages.PROTOCOL:
             await self._refuse(websocket, opening.token, Refusal("protocol", _other_protocol(opening.protocol)))
             return None
@@ -131,10 +149,10 @@ class Enrollment:
             return None
         responder, superseded = begun
         await websocket.send_bytes(messages.pack_reply(responder.write()))
-        hello = messages.unpack_session(responder.read(await websocket.receive_bytes()))
-        if not isinstance(hello, Hello):
-            raise Malformed("the handshake does not end with a hello")
-        return _Met(WorkerSession(websocket, responder), hello, responder.peer_static, opening.token, superseded)
+        said = messages.unpack_session(responder.read(await _binary(websocket)))
+        if not isinstance(said, Hello | Tunnel):
+            raise Malformed("the handshake does not end with what the machine wants")
+        return _Met(websocket, responder, said, opening.token, superseded)
 
     def _known(self, name: str) -> str:
         """The token's name, if there is one of that name."""
@@ -172,15 +190,15 @@ class Enrollment:
 
     # ------------------------------------------------------------------ the session
 
-    async def _session(self, met: _Met) -> None:
-        session, hello = met.session, met.hello
-        outcome = await self._join(met)
+    async def _session(self, met: _Met, hello: Hello) -> None:
+        session = WorkerSession(met.websocket, met.noise)
+        outcome = await self._join(met, session, hello)
         deliver = asyncio.create_task(session.deliver())
         try:
             if isinstance(outcome, Refusal):
                 self._core.tally.enrollments[outcome.code] += 1
                 level = logging.INFO if outcome.code == "try_later" else logging.WARNING
-                machine = machine_id_of(met.public)
+                machine = machine_id_of(met.noise.peer_static)
                 text = "machine %s was refused (token %s): %s"
                 log.log(
                     level, text, machine, met.token, outcome.message, extra={"machine": machine, "target": met.token}
@@ -190,6 +208,7 @@ class Enrollment:
                 await deliver
                 return
             self._core.tally.enrollments["new" if outcome.new_binding else "again"] += 1
+            self._tunnels.open(session.passage)
             session.send(outcome.welcome)
             member = outcome.member
             log.info(
@@ -207,10 +226,11 @@ class Enrollment:
             finally:
                 self._core.ask(lambda tx: self._core.membership.left(tx, member, session, farewell=farewell))
         finally:
+            self._tunnels.close(session.passage)
             deliver.cancel()
 
-    async def _join(self, met: _Met) -> _Joined | Refusal:
-        core, session, hello, public, name = self._core, met.session, met.hello, met.public, met.token
+    async def _join(self, met: _Met, session: WorkerSession, hello: Hello) -> _Joined | Refusal:
+        core, public, name = self._core, met.noise.peer_static, met.token
         machine_id = machine_id_of(public)
         password = secrets.token_hex(32)
 
@@ -248,7 +268,7 @@ class Enrollment:
             member = core.membership.add(machine, digest, token.expires_at)
             member.platform, member.slots = hello.platform, hello.slots
             member.process = Process(hello.host, session.address, hello.pid, hello.version, hello.python)
-            return _Joined(member, self._welcome(member, token, hello, password), decision.new_binding)
+            return _Joined(member, self._welcome(member, token, hello, password, session), decision.new_binding)
 
         def after(outcome: _Joined | Refusal) -> _Joined | Refusal:
             if isinstance(outcome, _Joined):
@@ -264,8 +284,11 @@ class Enrollment:
             log.error("a worker could not join: %s", error.message)
             return Refusal("try_later", "the orchestrator cannot record the join now")
 
-    def _welcome(self, member: Member, token: Token, hello: Hello, password: str) -> Welcome:
+    def _welcome(self, member: Member, token: Token, hello: Hello, password: str, session: WorkerSession) -> Welcome:
         core = self._core
+        redis_at = core.transport.address
+        # A worker that came by way of this machine may be elsewhere all the same: it is told of both ways.
+        near = not redis_at.own or is_loopback(session.address)
         return Welcome(
             worker=member.worker,
             target=token.name,
@@ -274,7 +297,7 @@ class Enrollment:
             incarnation=core.dispatcher.incarnation,
             applied=member.number if member.epoch == hello.epoch else 0,
             said=core.said,
-            redis_url=core.transport.address.worker_url,
+            redis_url=redis_at.worker_url if near else None,
             redis_user=f"swamp-m-{member.machine}",
             redis_password=password,
             signing_key=core.keys.signing.public_key().public_bytes_raw(),
@@ -284,6 +307,7 @@ class Enrollment:
             },
             heartbeat_seconds=HEARTBEAT,
             drained=member.machine in core.membership.drained,
+            tunnel=session.passage.ticket if redis_at.own else None,
         )
 
     async def _listen(self, session: WorkerSession, member: Member) -> bool:
@@ -320,6 +344,13 @@ class Enrollment:
         except (SwampError, OSError) as error:
             return str(error)
         return None
+
+
+async def _binary(websocket: WebSocket) -> bytes:
+    data = await frame(websocket)
+    if not isinstance(data, bytes):
+        raise Malformed("a frame is text")
+    return data
 
 
 def _other_protocol(theirs: int) -> str:

@@ -121,7 +121,7 @@ class RedisServer:
             embedded = self._start_embedded()
         url = f"redis://127.0.0.1:{embedded.port}/0"
         location = Location(of_socket(embedded.socket_path).url, ORCHESTRATOR_USER, self._keys.redis_orchestrator)
-        return RedisAddress(location, self._worker_url or url, own=True)
+        return RedisAddress(location, url, socket=str(embedded.socket_path))
 
     def announcement(self, address: RedisAddress) -> dict[str, Any]:
         """What `swamp redis url` needs; passwords are in the key file."""

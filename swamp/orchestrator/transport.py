@@ -38,7 +38,11 @@ class RedisAddress:
     location: Location
     worker_url: str  #: without user and password
     ca_certificate: Path | None = None  #: for `rediss://`; None: the system's
-    own: bool = False  #: an embedded server: nobody else can have it
+    socket: str | None = None  #: of an embedded server: nobody else can have that
+
+    @property
+    def own(self) -> bool:
+        return self.socket is not None
 
     def open(self, *, blocking: bool = False) -> redis.Redis:
         return connect(self.location, ca_certificate=self.ca_certificate, blocking=blocking)

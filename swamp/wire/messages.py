@@ -494,13 +494,26 @@ class Welcome:
     incarnation: int
     applied: int  #: of this epoch's messages, those up to this number are on disk
     said: int  #: number of the last message down before this; what is not greater is a repetition
-    redis_url: str
+    redis_url: str | None  #: None: Redis can be reached through a tunnel only
     redis_user: str
     redis_password: str
     signing_key: bytes  #: Ed25519; what it did not sign is not begun
     target_keys: Mapping[int, bytes]  #: by generation; the greatest is the one in use
     heartbeat_seconds: float
     drained: bool = False  #: take no new steps
+    tunnel: str | None = None  #: the ticket for connections to Redis through the orchestrator's port
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What a joined worker says in place of `Hello`, to reach Redis through one more WebSocket."""
+
+    ticket: str  #: as its welcome said under `tunnel`
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """There is a connection to Redis at the tunnel's other end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -542,7 +555,7 @@ class BlobStored:
     error: str | None
 
 
-SessionMessage = Hello | Welcome | Refusal | Rejoin | Farewell | BlobPart | BlobStored
+SessionMessage = Hello | Welcome | Tunnel | Opened | Refusal | Rejoin | Farewell | BlobPart | BlobStored
 
 
 def pack_session(message: SessionMessage) -> bytes:
@@ -580,8 +593,13 @@ def pack_session(message: SessionMessage) -> bytes:
                     "targetKeys": {str(generation): key for generation, key in message.target_keys.items()},
                     "heartbeatSeconds": message.heartbeat_seconds,
                     "drained": message.drained,
+                    "tunnel": message.tunnel,
                 }
             )
+        case Tunnel():
+            return pack({"kind": "tunnel", "ticket": message.ticket})
+        case Opened():
+            return pack({"kind": "opened"})
         case Refusal():
             return pack({"kind": "refusal", "code": message.code, "message": message.message})
         case Rejoin():
@@ -619,14 +637,19 @@ def unpack_session(data: bytes) -> SessionMessage:
             incarnation=_take(message, "incarnation", int),
             applied=_take(message, "applied", int),
             said=_take(message, "said", int),
-            redis_url=_take(message, "redisUrl", str),
+            redis_url=_text_or_null(message, "redisUrl"),
             redis_user=_take(message, "redisUser", str),
             redis_password=_take(message, "redisPassword", str),
             signing_key=_key(message, "signingKey"),
             target_keys=_target_keys(message),
             heartbeat_seconds=_take(message, "heartbeatSeconds", float),
             drained=_take(message, "drained", bool),
+            tunnel=_text_or_null(message, "tunnel"),
         )
+    if kind == "tunnel":
+        return Tunnel(_take(message, "ticket", str))
+    if kind == "opened":
+        return Opened()
     if kind == "refusal":
         return Refusal(_take(message, "code", str), _take(message, "message", str))
     if kind == "rejoin":

@@ -20,8 +20,8 @@ PROTOCOL = b"Noise_XXpsk0_25519_ChaChaPoly_SHA256"
 MAX_PAYLOAD = 65_000  # bytes that may go with a handshake message
 MAX_MESSAGE = 64 << 20  # bytes of one session message
 
-_RECORD = 65_535  # bytes; the longest Noise message
-_CHUNK = _RECORD - 16 - 1  # less the tag and the byte that says whether more follows
+RECORD = 65_535  # bytes; the longest Noise message
+CHUNK = RECORD - 16 - 1  # less the tag and the byte that says whether more follows
 _MORE, _LAST = b"\x01", b"\x00"
 
 
@@ -89,7 +89,7 @@ class _Party:
 
         Raises `HandshakeRefused` and nothing else, whatever the bytes; the handshake is then over.
         """
-        if self._broken or self.done or len(message) > _RECORD:
+        if self._broken or self.done or len(message) > RECORD:
             self._broken = True
             raise HandshakeRefused("a handshake message came that is too long or out of turn")
         try:
@@ -103,11 +103,11 @@ class _Party:
         """A session message. Raises `ValueError` when it is longer than MAX_MESSAGE."""
         if len(plaintext) > MAX_MESSAGE:
             raise ValueError(f"a message of {len(plaintext)} bytes is longer than {MAX_MESSAGE}")
-        if len(plaintext) <= _CHUNK:
+        if len(plaintext) <= CHUNK:
             return bytes(self._noise.encrypt(_LAST + plaintext))
-        starts = range(0, len(plaintext), _CHUNK)
+        starts = range(0, len(plaintext), CHUNK)
         return b"".join(
-            self._noise.encrypt((_LAST if start == starts[-1] else _MORE) + plaintext[start : start + _CHUNK])
+            self._noise.encrypt((_LAST if start == starts[-1] else _MORE) + plaintext[start : start + CHUNK])
             for start in starts
         )
 
@@ -116,14 +116,14 @@ class _Party:
 
         Raises `MessageRefused` and nothing else, whatever the bytes; every later message is then refused too.
         """
-        if self._broken or not self.done or len(message) > MAX_MESSAGE + (MAX_MESSAGE // _CHUNK + 1) * 17:
+        if self._broken or not self.done or len(message) > MAX_MESSAGE + (MAX_MESSAGE // CHUNK + 1) * 17:
             self._broken = True
             raise MessageRefused("a message came that is too long, or after the session was over")
         chunks = []
         try:
-            for start in range(0, max(len(message), 1), _RECORD):
-                chunk: bytes = self._noise.decrypt(message[start : start + _RECORD])
-                if chunk[:1] != (_LAST if start + _RECORD >= len(message) else _MORE):
+            for start in range(0, max(len(message), 1), RECORD):
+                chunk: bytes = self._noise.decrypt(message[start : start + RECORD])
+                if chunk[:1] != (_LAST if start + RECORD >= len(message) else _MORE):
                     raise ValueError("the message was cut or lengthened")
                 chunks.append(chunk[1:])
         except Exception as error:

@@ -46,6 +46,7 @@ def bad(stage: Stage) -> Any:
     worker = Worker(options, identity, stage.scratch, {})
     session = join(stage.url, name, bytes.fromhex(secret), identity, worker._hello)
     welcome = session.welcome
+    assert welcome.redis_url is not None
     client = connect(welcome.redis_url, username=welcome.redis_user, password=welcome.redis_password)
     yield client
     client.close()

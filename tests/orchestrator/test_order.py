@@ -80,7 +80,7 @@ class Line(RuleBasedStateMachine):
 
     def start_core(self) -> None:
         location = Location(of_socket(self.server.socket_path).url, USER.name, "all")
-        address = RedisAddress(location, "", own=True)
+        address = RedisAddress(location, "", socket=str(self.server.socket_path))
         self.core = Core(
             self.repo,
             self.store,

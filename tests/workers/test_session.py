@@ -41,7 +41,7 @@ class Wire:
 def test_content_that_two_threads_store_is_not_mixed():
     wire = Wire()
     plain = SimpleNamespace(encrypt=lambda data: data, decrypt=lambda data: data)
-    session = Session(cast(Any, wire), cast(Any, plain), cast(Any, None))
+    session = Session(cast(Any, wire), cast(Any, plain), cast(Any, None), cast(Any, None))
 
     def listen() -> None:
         with suppress(NotReached):
