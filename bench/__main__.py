@@ -15,6 +15,7 @@ from bench.rows.idle import idle_row
 from bench.rows.latency import command_row, latency_row
 from bench.rows.length import length_row
 from bench.rows.round_trips import round_trip_row
+from bench.rows.tunnel import tunnel_row
 from bench.running import BenchFailed
 from bench.stages import stage_tables
 
@@ -74,6 +75,7 @@ def _rows(options: argparse.Namespace) -> list[Row]:
         idle_row(options.workers, options.seconds),
         length_row(options.steps or (100_000 if options.full else 20_000)),
         memory_row(options.steps or 10_000, peers=peers),
+        tunnel_row(options.steps or 10_000),
     ]
     return [row for row in rows if not options.only or row.letter in options.only]
 

@@ -47,8 +47,9 @@ class Ran:
 
 
 class Stage:
-    def __init__(self, scratch: Path, stack: ExitStack, *, clocked: bool) -> None:
+    def __init__(self, scratch: Path, stack: ExitStack, host: str, *, clocked: bool) -> None:
         """Use `stage`."""
+        self._host = host
         self._clocked = clocked
         self.scratch = scratch
         self.root = scratch / "repository"
@@ -61,7 +62,7 @@ class Stage:
     # ------------------------------------------------------------------ who takes part
 
     def serve(self, *arguments: str) -> None:
-        self.orchestrator = self._running("serve", "--port", str(self._port), *arguments)
+        self.orchestrator = self._running("serve", "--host", self._host, "--port", str(self._port), *arguments)
         self.orchestrator.wait_for_line("listening on ws://")
 
     def token(self, *arguments: str) -> Path:
@@ -80,7 +81,7 @@ class Stage:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self._port}"
+        return f"ws://{self._host}:{self._port}"
 
     @property
     def groups(self) -> dict[str, Group]:
@@ -209,10 +210,10 @@ class Stage:
 
 
 @contextmanager
-def stage(*, clocked: bool = False) -> Iterator[Stage]:
+def stage(host: str = "127.0.0.1", *, clocked: bool = False) -> Iterator[Stage]:
     """A repository in a directory of its own; whatever is started on it ends with the block. `clocked` for `times`."""
     with scratch_directory() as scratch, ExitStack() as stack:
-        yield Stage(scratch, stack, clocked=clocked)
+        yield Stage(scratch, stack, host, clocked=clocked)
 
 
 def expect(ran: Ran, steps: int) -> Ran:
