@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.processes import MARK, PORTS_GIVEN, RunningSwamp, left_behind, port_is_free
+from tests.processes import MARK, PORTS_GIVEN, SWAMP, RunningSwamp, left_behind, port_is_free
 from tests.waiting import wait_until
 
 # How long an example takes says something of the machine, and nothing of what is tested.
@@ -24,11 +24,14 @@ StartSwamp = Callable[..., RunningSwamp]
 
 @pytest.fixture
 def start_swamp() -> Iterator[StartSwamp]:
-    """Start a `swamp` command that keeps running: `start_swamp("serve", cwd=repository)`. Ended after the test."""
+    """Start a `swamp` command that keeps running: `start_swamp("serve", cwd=repository)`. Ended after the test. What is
+    named `inside` is a command that runs it somewhere else."""
     started: list[RunningSwamp] = []
 
-    def start(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> RunningSwamp:
-        process = RunningSwamp(*arguments, cwd=cwd, env=env)
+    def start(
+        *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, inside: Sequence[str] = ()
+    ) -> RunningSwamp:
+        process = RunningSwamp(*arguments, cwd=cwd, env=env, program=(*inside, SWAMP))
         started.append(process)
         return process
 

@@ -46,10 +46,12 @@ def run_swamp(
     env: Mapping[str, str] | None = None,
     stdin: str = "",
     timeout: float = 30.0,
+    inside: Sequence[str] = (),
 ) -> Ended:
-    """Run `swamp <arguments>` to its end in `cwd`; `timeout` is in seconds."""
+    """Run `swamp <arguments>` to its end in `cwd`; `timeout` is in seconds, `inside` is a command that runs it in
+    another place."""
     done = subprocess.run(
-        [SWAMP, *arguments],
+        [*inside, SWAMP, *arguments],
         cwd=cwd,
         env=environment(env),
         input=stdin,

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from swamp.broker.connection import connect
+from swamp.broker.connection import connect, connect_over
 from tests.attacks.conftest import Intruder
+from tests.attacks.members import joined
 from tests.e2e.stage import Stage
-from workers.identity import Identity
-from workers.session import join
-from workers.worker import Worker, WorkerOptions
 
 OTHERS = (
     *("rq:queue:other", "rq:job:other--1", "rq:wip:node", "rq:worker:node", "rq:workers", "rq:finished:node"),
@@ -36,22 +34,20 @@ def commands(client: Any) -> list[tuple[list[str], int]]:
     return found
 
 
-@pytest.fixture
-def bad(stage: Stage) -> Any:
+@pytest.fixture(params=["directly", "through the tunnel"])
+def bad(stage: Stage, request: pytest.FixtureRequest) -> Any:
     token = stage.token()
     stage.serve()
-    name, _, secret = token.partition(".")
-    identity = Identity.load_or_create(stage.scratch / "cache")
-    options = WorkerOptions(stage.url, lambda: (name, bytes.fromhex(secret)), 1, 1.0)
-    worker = Worker(options, identity, stage.scratch, {})
-    session = join(stage.url, name, bytes.fromhex(secret), identity, worker._hello)
-    welcome = session.welcome
-    assert welcome.redis_url is not None
-    client = connect(welcome.redis_url, username=welcome.redis_user, password=welcome.redis_password)
-    yield client
-    client.close()
-    session.close()
-    identity.close()
+    with joined(stage, token) as session:
+        welcome = session.welcome
+        assert welcome.redis_url is not None
+        user, password = welcome.redis_user, welcome.redis_password
+        if request.param == "directly":
+            client = connect(welcome.redis_url, username=user, password=password)
+        else:
+            client = connect_over(lambda: session.tunnel().near, username=user, password=password)
+        yield client
+        client.close()
 
 
 def test_no_command_reaches_a_key_that_is_not_its_own(stage: Stage, intruder: Intruder, bad: Any):

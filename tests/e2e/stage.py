@@ -48,6 +48,8 @@ class Stage:
     runtime: Path  #: where sockets are made
     start_swamp: Start
     port: int = field(default_factory=free_port)
+    inside: Sequence[str] = ()  #: a command by which everything is run, somewhere else
+    host: str = "localhost"
 
     def neighbour(self) -> Stage:
         """Another repository beside this one."""
@@ -59,7 +61,7 @@ class Stage:
 
     def swamp(self, *arguments: str | Path, timeout: float = 30.0) -> Ended:
         """Run a command to its end, in the repository."""
-        return run_swamp(*arguments, cwd=self.root, env=self.env, timeout=timeout)
+        return run_swamp(*arguments, cwd=self.root, env=self.env, timeout=timeout, inside=self.inside)
 
     def json(self, *arguments: str | Path) -> Any:
         """What the command printed with `--json`; it must have succeeded."""
@@ -69,7 +71,7 @@ class Stage:
 
     def start(self, *arguments: str | Path) -> RunningSwamp:
         """Start a command that keeps running, in the repository."""
-        return self.start_swamp(*arguments, cwd=self.root, env=self.env)
+        return self.start_swamp(*arguments, cwd=self.root, env=self.env, inside=self.inside)
 
     @property
     def env(self) -> dict[str, str]:
@@ -77,7 +79,7 @@ class Stage:
 
     @property
     def url(self) -> str:
-        return f"ws://localhost:{self.port}"
+        return f"ws://{self.host}:{self.port}"
 
     # ------------------------------------------------------------------ who takes part
 
