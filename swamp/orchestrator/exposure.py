@@ -40,7 +40,8 @@ def check_redis(url: str | None, worker_url: str | None, *, insecure: bool) -> s
         if url is None:
             raise Usage(
                 "--worker-redis-url needs --redis-url",
-                hint="name the server with --redis-url too, or leave both out: workers here find the embedded one",
+                hint="name the server with --redis-url too, or leave both out: workers reach the embedded one "
+                "through the orchestrator's port",
             )
         _check_told(worker_url)
     for given, who in ((url, "the orchestrator"), (worker_url, "workers")):

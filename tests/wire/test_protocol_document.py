@@ -18,7 +18,8 @@ from swamp.data import blobs, schema, store
 from swamp.data.record import Blob, Output
 from swamp.models.invocation import Invocation, Outcome
 from swamp.orchestrator import app, core, intake, leases, ledger, packing
-from swamp.wire import codec, messages, noise, signing
+from swamp.orchestrator.tunnel import MOST
+from swamp.wire import codec, messages, noise, signing, tunnel
 from swamp.wire.messages import (
     Acknowledge,
     BlobPart,
@@ -310,6 +311,8 @@ def test_a_machine_may_do_exactly_what_the_document_says():
 def numbers() -> Iterator[str]:
     yield from (f"{number:,}" for number in (codec.MAX_SIZE, codec.MAX_LENGTH, ledger.WINDOW, slots.BIG, session.PART))
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
+    yield from (f"1 to {tunnel.LONGEST:,} bytes", f"at most {tunnel.RECORDS} Noise transport messages")
+    yield f"at most {MOST} such connections at a time"
     yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
     yield from (
         f"at most {ledger.MOST_ATTEMPTS} dispatches of one step may be lost",
