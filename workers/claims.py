@@ -24,15 +24,14 @@ class Claims:
     opened: list[Dispatch] = field(default_factory=list)  #: readable, noted as seen; to be begun
     asking: dict[str, Dispatch] = field(default_factory=dict)  #: as those, but waiting for their grant
     release: list[str] = field(default_factory=list)  #: to be given up: another machine has the grant
-    fetch: list[str] = field(default_factory=list)  #: claimed while waiting; to be read
 
     @property
     def count(self) -> int:
-        return len(self.opened) + len(self.fetch) + len(self.asking)
+        return len(self.opened) + len(self.asking)
 
     @property
     def held(self) -> tuple[str, ...]:
-        return (*(dispatch.id for dispatch in self.opened), *self.asking, *self.fetch)
+        return (*(dispatch.id for dispatch in self.opened), *self.asking)
 
     def open(self, work: list[tuple[str, bytes]], under_way: Callable[[str], bool]) -> list[Dispatch]:
         """Read what was claimed, and note it as seen before anything else is done with it; what may be run here.
@@ -94,7 +93,7 @@ class Claims:
 
     def forget(self) -> None:
         """All of it goes back to the orchestrator, which takes it or has taken it already."""
-        self.opened, self.fetch, self.asking, self.release = [], [], {}, []
+        self.opened, self.asking, self.release = [], {}, []
 
     def _read(self, dispatch_id: str, sealed: bytes) -> Dispatch | None:
         """None for what is not to be run; the orchestrator is told why. Raises `Behind`."""

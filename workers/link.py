@@ -28,10 +28,11 @@ WAIT = 5
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A dispatch came while we waited for one; it lies in our claimed list."""
+    """Work came while we waited for it; it lies in our claimed list."""
 
     link: Link
-    dispatch: str
+    work: list[tuple[str, bytes]]  #: (dispatch, sealed dispatch; empty where the job is gone)
+    more: bool  #: there may be more in the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Link:
         self._tell = tell
         self._over = False
         self._armed = threading.Semaphore(0)
+        self._wanted = 1  # how many dispatches the waiter takes at once
         self.waiting = False  #: the waiter is in the queue's line; belongs to the loop's thread
         self._wires = Wires(session, ca_certificate)
         self.way = self._wires.way  #: by which Redis is reached, for people
@@ -81,10 +83,10 @@ class Link:
         """One round trip. Raises `redis.RedisError`."""
         return functions.exchange(self._wires.exchange, self._machine, self._target, request)
 
-    def wait_for_work(self) -> None:
-        """Stand in line for one dispatch; it comes as `Claimed`. Once until then."""
+    def wait_for_work(self, wanted: int) -> None:
+        """Stand in line for that many dispatches, one at least; they come as `Claimed`. Once until then."""
         if not self.waiting:
-            self.waiting = True
+            self.waiting, self._wanted = True, wanted
             self._armed.release()
 
     def close(self) -> None:
@@ -103,16 +105,13 @@ class Link:
         client = self._wires.claims
         while True:
             self._armed.acquire()
-            dispatch: bytes | None = None
-            while not self._over and dispatch is None:
-                moved = client.blmove(
-                    keyspace.queue(self._target), keyspace.claimed(self._machine), WAIT, "LEFT", "RIGHT"
-                )
-                dispatch = cast("bytes | None", moved)
+            wanted, taken = self._wanted, None
+            while not self._over and taken is None:
+                taken = functions.wait_and_claim(client, self._machine, self._target, WAIT, wanted)
             if self._over:
                 return
-            if dispatch is not None:
-                self._tell(Claimed(self, dispatch.decode()))
+            if taken is not None:
+                self._tell(Claimed(self, taken.work, more=len(taken.work) >= wanted))
 
     def _listen(self) -> None:
         client = self._wires.down

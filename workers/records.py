@@ -97,7 +97,7 @@ class RecordFile:
         return offsets
 
     def sync(self) -> None:
-        """Makes durable what was appended without. Raises `OSError`."""
+        """Makes durable what was appended. Raises `OSError`. May be called while another thread appends."""
         _sync(self._descriptor)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -111,8 +111,9 @@ class RecordFile:
         """
         content, offsets = _records(payloads, len(_MAGIC))
         write_atomically(self.path, _MAGIC + content, mode=0o600)
-        os.close(self._descriptor)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        replacement = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(replacement, self._descriptor, inheritable=False)  # the number stays good for who syncs just now
+        os.close(replacement)
         self._end = len(_MAGIC) + len(content)
         return offsets
 

@@ -241,9 +241,9 @@ class Worker:
                 self._ended.append(item)
             case Claimed() if item.link is self._link:
                 item.link.waiting = False
+                self._more = item.more
                 if not self._stops:  # otherwise it goes back when we leave
-                    self._claims.fetch.append(item.dispatch)
-                    self._more = True
+                    self._open(item.work)
             case Said() if item.link is self._link:
                 self._said(item)
             case Broken() if item.link is self._link:
@@ -285,17 +285,16 @@ class Worker:
             self._ring_by = float("inf")
         elif begin:
             self._ring_by = min(self._ring_by, now + PERIOD)
-        if (ring or heartbeat or claim or begin or self._claims.fetch or self._claims.release) and not self._exchange(
-            link, heartbeat, claim, begin, ring
-        ):
+        wanted = ring or heartbeat or claim or begin or self._claims.release
+        if wanted and not self._exchange(link, heartbeat, claim, begin, ring):
             return
         can_begin = self._confirmed and not self._stops and self._may_begin()
         can_claim = self._more and self._appetite()
         can_store = self._ended and now >= self._store_at
-        if can_store or self._voice.has_more or self._claims.fetch or can_begin or can_claim:
+        if can_store or self._voice.has_more or can_begin or can_claim:
             self._nudge()
-        elif not self._more and self._appetite():
-            link.wait_for_work()
+        elif not self._more and (appetite := self._appetite()):
+            link.wait_for_work(appetite)
 
     def _may_begin(self) -> bool:
         begin, _ = to_begin(self._claims.opened[:1], self._slots.count, len(self._slots.running), self._recent_ms)
@@ -332,7 +331,6 @@ class Worker:
         """False if the link did not hold."""
         request, beginning = self._request(heartbeat, claim, begin)
         request.ring = ring
-        request.fetch, self._claims.fetch = self._claims.fetch, []
         try:
             answer = link.exchange(request)
         except redis.RedisError as error:
@@ -347,7 +345,7 @@ class Worker:
                 self._drop_link(f"Redis: {status.decode(errors='replace')}")
                 return False
         if claim:
-            self._more = len(answer.work) - len(request.fetch) == claim
+            self._more = len(answer.work) == claim
         self._open(answer.work)
         return self._link is link
 

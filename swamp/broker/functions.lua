@@ -45,7 +45,7 @@ end
 --           Only one of begin and take_back can remove a claim.
 -- claim     how many more to take from the queue
 -- release   {dispatch, ...}: claims that are given up without beginning
--- fetch     {dispatch, ...}: claimed before (by BLMOVE); their sealed dispatches are wanted
+-- newest    1: the sealed dispatch of the newest claim is wanted, which a BLMOVE just before this call has made
 -- ring      1 to call the orchestrator; for what has time, its sweep is soon enough
 -- returns   {finish statuses, begin statuses (of those that were tried), say statuses,
 --           {dispatch, sealed dispatch or "", ...}}
@@ -77,17 +77,19 @@ local function exchange(_, args)
   for _, id in ipairs(request.release or {}) do
     redis.pcall('LREM', claimed, 1, id)
   end
-  for _, id in ipairs(request.fetch) do
+  local function read(id)
     local sealed = redis.pcall('HGET', 'rq:job:' .. id, 'swamp')
     work[#work + 1] = id
     work[#work + 1] = type(sealed) == 'string' and sealed or ''
   end
+  if request.newest == 1 then
+    local id = redis.pcall('LMOVE', claimed, claimed, 'RIGHT', 'RIGHT')
+    if type(id) == 'string' then read(id) end
+  end
   for _ = 1, request.claim do
     local id = redis.pcall('LMOVE', 'rq:queue:' .. request.target, claimed, 'LEFT', 'RIGHT')
     if type(id) ~= 'string' then break end
-    local sealed = redis.pcall('HGET', 'rq:job:' .. id, 'swamp')
-    work[#work + 1] = id
-    work[#work + 1] = type(sealed) == 'string' and sealed or ''
+    read(id)
   end
   if request.ring == 1 then redis.call('PUBLISH', 'swamp:bell', '') end
   return {finished, begun, said, work}

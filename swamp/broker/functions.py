@@ -37,9 +37,12 @@ def prepare(client: redis.Redis, owner: str, repository: str, marker: str, *, ow
 
 
 def _call(client: redis.Redis, name: str, request: object) -> object:
+    return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, _packed(request))
+
+
+def _packed(request: object) -> bytes:
     # The server's cmsgpack knows msgpack's first version only: no type of its own for bytes.
-    packed = msgpack.packb(request, use_bin_type=False)
-    return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, packed)
+    return cast("bytes", msgpack.packb(request, use_bin_type=False))
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ class Exchange:
     say: list[bytes] = field(default_factory=list)  #: sealed events
     claim: int = 0
     release: list[str] = field(default_factory=list)  #: claims given up without beginning
-    fetch: list[str] = field(default_factory=list)  #: claimed before; their sealed dispatches are wanted
+    newest: bool = False  #: the sealed dispatch of the claim made last is wanted
     ring: bool = True  #: call the orchestrator; for what has time, its sweep is soon enough
 
 
@@ -66,21 +69,40 @@ class Exchanged:
 
 
 def exchange(client: redis.Redis, machine: str, target: str, request: Exchange) -> Exchanged:
-    reply = _call(
-        client,
-        "exchange",
-        {
-            "machine": machine,
-            "target": target,
-            "finish": request.finish,
-            "begin": request.begin,
-            "say": request.say,
-            "claim": request.claim,
-            "release": request.release,
-            "fetch": request.fetch,
-            "ring": int(request.ring),
-        },
-    )
+    return _exchanged(_call(client, "exchange", _request(machine, target, request)))
+
+
+def wait_and_claim(client: redis.Redis, machine: str, target: str, seconds: int, claim: int) -> Exchanged | None:
+    """Wait for a dispatch, and have it and up to `claim` - 1 more claimed and read; None if none came in that time.
+
+    One round trip: what follows a blocking command on a connection is done as soon as that has been answered.
+    """
+    request = Exchange(claim=claim - 1, newest=True, ring=False)
+    connection = client.connection
+    if connection is None:
+        raise redis.ConnectionError("not connected")
+    move = ("BLMOVE", keyspace.queue(target), keyspace.claimed(machine), "LEFT", "RIGHT", seconds)
+    read = ("FCALL", f"{keyspace.LIBRARY}_exchange", 0, _packed(_request(machine, target, request)))
+    connection.send_packed_command(connection.pack_commands([move, read]))
+    moved, reply = connection.read_response(), connection.read_response()
+    return None if moved is None else _exchanged(reply)
+
+
+def _request(machine: str, target: str, request: Exchange) -> dict[str, object]:
+    return {
+        "machine": machine,
+        "target": target,
+        "finish": request.finish,
+        "begin": request.begin,
+        "say": request.say,
+        "claim": request.claim,
+        "release": request.release,
+        "newest": int(request.newest),
+        "ring": int(request.ring),
+    }
+
+
+def _exchanged(reply: object) -> Exchanged:
     finish, begin, say, work = cast("tuple[list[Status], list[Status], list[Status], list[bytes]]", reply)
     pairs = [(work[i].decode(), work[i + 1]) for i in range(0, len(work), 2)]
     return Exchanged(finish, begin, say, pairs)

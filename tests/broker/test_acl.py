@@ -27,7 +27,7 @@ from tests.broker.conftest import refused_commands
 MACHINE = "0123456789abcdef0123"
 OTHER = "ffffffffffffffffffff"
 OWN = f"swamp:m:{MACHINE}"
-NOTHING = {"machine": MACHINE, "target": "build-node", "finish": [], "begin": [], "say": [], "claim": 0, "fetch": []}
+NOTHING = {"machine": MACHINE, "target": "build-node", "finish": [], "begin": [], "say": [], "claim": 0}
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def test_a_worker_can_do_its_work(full: redis.Redis, worker: redis.Redis) -> Non
             begin=[("build-node--7", b"started")],
             finish=[("build-node--6", b"result", b"finished")],
             say=[b"heartbeat"],
-            fetch=["build-node--7"],
+            newest=True,
         ),
     )
     assert (done.begin, done.finish, done.say) == ([1], [1], [1])
-    assert done.work == [("build-node--7", b"sealed dispatch")]
+    assert done.work == [("build-node--8", b"")]
     assert worker.xread({f"{OWN}:down": "0"}, block=1)
     worker.publish("swamp:bell", "")
     assert refused_commands(full) == []
@@ -130,7 +130,7 @@ def test_a_worker_can_do_nothing_else(full: redis.Redis, worker: redis.Redis, co
         ("take_back", {"machine": OTHER}),
         ("take_back", {"machine": OTHER, "only": ["build-node--7"]}),
         ("exchange", {**NOTHING, "machine": OTHER, "say": ["x"]}),
-        ("exchange", {**NOTHING, "target": "other-node", "claim": 1, "fetch": ["other-node--1"]}),
+        ("exchange", {**NOTHING, "target": "other-node", "claim": 1, "newest": 1}),
     ],
 )
 def test_a_function_called_by_a_worker_reaches_no_further_than_the_worker(

@@ -29,6 +29,7 @@ from swamp.broker.functions import (
     push,
     take_back,
     tell,
+    wait_and_claim,
     withdraw,
 )
 
@@ -127,7 +128,26 @@ def test_a_job_whose_hash_is_gone_comes_empty_and_the_others_whole(queue: redis.
     queue.delete(keyspace.job(f"{TARGET}--1"))
     queue.set(keyspace.job(f"{TARGET}--2"), "spoiled")
     assert [sealed for _, sealed in ask(worker(A), claim=3).work] == [b"", b"", b"sealed 3"]
-    assert ask(worker(A), fetch=ids(1, 3)).work == [(f"{TARGET}--1", b""), (f"{TARGET}--3", b"sealed 3")]
+
+
+def test_who_waits_has_what_came_claimed_and_read_and_more_of_it_if_there_is_more(
+    queue: redis.Redis, worker: Connect
+) -> None:
+    client = worker(A)
+    client.ping()
+    assert wait_and_claim(client, A, TARGET, 1, 1) is None
+    push(queue, TARGET, jobs(1, 2, 3, 4), NOW)
+    one = wait_and_claim(client, A, TARGET, 1, 1)
+    assert one is not None
+    assert one.work == [(f"{TARGET}--1", b"sealed 1")]
+    two = wait_and_claim(client, A, TARGET, 1, 2)
+    assert two is not None
+    assert two.work == [(f"{TARGET}--2", b"sealed 2"), (f"{TARGET}--3", b"sealed 3")]
+    queue.delete(keyspace.job(f"{TARGET}--4"))
+    gone = wait_and_claim(client, A, TARGET, 1, 2)
+    assert gone is not None
+    assert gone.work == [(f"{TARGET}--4", b"")]
+    assert (waiting(queue), claimed(queue)) == ([], ids(1, 2, 3, 4))
 
 
 def test_a_claim_that_is_released_is_nobodys(queue: redis.Redis, worker: Connect) -> None:

@@ -86,7 +86,7 @@ POINTS = (
     Point("x incarnation raised, streams not drained", "serve", "after", f"{_CORE}._raise_incarnation"),
     Point("x machine bound, not welcomed", "serve", "after", "swamp.orchestrator.membership:Membership.joined"),
     # ------------------------------------------------------------------ the worker
-    Point("2 claimed while waiting, not fetched", "worker", "before", f"{_WORKER}._take",
+    Point("2 claimed while waiting, not opened", "worker", "before", f"{_WORKER}._take",
           lambda call: type(call.arguments[1]).__name__ == "Claimed"),
     Point("3 claimed, not opened", "worker", "before", f"{_WORKER}._open", lambda call: call.arguments[1]),
     Point("3 noted as seen, not begun", "worker", "after", "workers.seen:SeenList.add", lambda call: call.result),
