@@ -9,7 +9,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from swamp.errors import Invalid, SwampError
 from swamp.names import can_be_a_name, listed
@@ -17,6 +19,8 @@ from swamp.yamlnode import Node
 
 PLACEHOLDER_ID = "<generated-uuid>"  #: how people and documentation write "Swamp makes the id"
 EXPRESSIONS_BEGIN = "${{"
+
+T = TypeVar("T")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -89,6 +93,21 @@ def read(path: Path, source: str) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_text(source, error) from error
+
+
+class Remembered(Generic[T]):
+    """A `parse` of (text, source) that remembers what the last small texts were parsed to: who lives long and is asked
+    for the same definition again and again reads it anew each time, and parses it once. What comes back is shared."""
+
+    SMALL = 16 * 1024  #: characters; bigger ones are few, and what they become is big
+
+    def __init__(self, parse: Callable[[str, str], T]) -> None:
+        self._parse = parse
+        self._remember = lru_cache(maxsize=64)(parse)
+
+    def __call__(self, text: str, source: str) -> T:
+        """Raises what `parse` raises, and does not remember that."""
+        return (self._remember if len(text) <= self.SMALL else self._parse)(text, source)
 
 
 def not_text(source: str, error: UnicodeDecodeError) -> Invalid:

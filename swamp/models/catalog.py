@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swamp import files, yamlfile
-from swamp.definitions import is_id, missing_hint, one_at_a_time, read
+from swamp.definitions import Remembered, is_id, missing_hint, one_at_a_time, read
 from swamp.errors import Invalid, NotFound
 from swamp.models.definition import ModelDefinition, document, parse_model
 from swamp.names import did_you_mean
 from swamp.repo import Repo
+
+_parse = Remembered(parse_model)
 
 
 def model_files(repo: Repo) -> list[Path]:
@@ -23,7 +25,7 @@ def model_files(repo: Repo) -> list[Path]:
 def load_model(repo: Repo, path: Path) -> ModelDefinition:
     """The model in one file. Raises `Invalid` when it holds none, or another one than its place says."""
     source = path.relative_to(repo.root).as_posix()
-    model = parse_model(read(path, source), source)
+    model = _parse(read(path, source), source)
     place = _place(repo, model.type, model.name)
     if path != place:
         raise Invalid(

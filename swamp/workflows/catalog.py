@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from swamp import files
-from swamp.definitions import is_id, missing_hint, one_at_a_time, read
+from swamp.definitions import Remembered, is_id, missing_hint, one_at_a_time, read
 from swamp.errors import Invalid, NotFound
 from swamp.names import did_you_mean
 from swamp.repo import Repo
 from swamp.workflows.workflow import Workflow, parse_workflow
+
+_parse = Remembered(parse_workflow)
 
 
 def workflow_files(repo: Repo) -> list[Path]:
@@ -24,7 +26,7 @@ def workflow_files(repo: Repo) -> list[Path]:
 def load_workflow(repo: Repo, path: Path) -> Workflow:
     """The workflow in one file. Raises `Invalid` when it holds none, or one of another name than the file's."""
     source = source_of(repo, path)
-    workflow = parse_workflow(read(path, source), source)
+    workflow = _parse(read(path, source), source)
     check_place(path, workflow)
     return workflow
 
