@@ -364,7 +364,7 @@ class Worker:
 
     def _heartbeat(self) -> Heartbeat:
         running = len(self._slots.running) - self._slots.unstarted
-        return Heartbeat(self._welcome.boot, running, self._slots.count, self._claims.held)
+        return Heartbeat(self._welcome.boot, running, self._slots.count, self._claims.held, self._voice.sent.last)
 
     def _begin_rest(self, link: Link, beginning: list[Beginning], answered: list[int | bytes]) -> list[int | bytes]:
         """The server stops behind a claim that was taken back: say that it is dropped, and go on, before anything else

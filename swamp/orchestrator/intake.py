@@ -117,6 +117,8 @@ class Intake:
                     alive = True
                     member.slots = up.body.slots
                     self._look_for_stranded(member, found.claimed, up.body.holding)
+                    if (up.epoch, up.body.said) > (member.epoch, member.number) and up.body.said:
+                        self._miss(member)
                 continue
             if not self._is_next(member, up):
                 if (up.epoch, up.number) <= (member.epoch, member.number):

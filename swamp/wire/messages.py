@@ -169,6 +169,7 @@ class Heartbeat:
     running: int
     slots: int
     holding: tuple[str, ...]  #: claims that it knows of and has not begun
+    said: int  #: the number of its last message; one that is missing then was taken out of the stream
 
 
 UpBody = Wants | Started | Dropped | Declined | OutputLines | Finished | Inventory | Heartbeat
@@ -211,6 +212,7 @@ def pack_up(epoch: int, number: int, body: UpBody) -> bytes:
                 "running": body.running,
                 "slots": body.slots,
                 "holding": body.holding,
+                "said": body.said,
             }
     return pack(message)
 
@@ -248,6 +250,7 @@ def unpack_up(data: bytes) -> Up:
             _take(message, "running", int),
             _take(message, "slots", int),
             _texts(message, "holding"),
+            _take(message, "said", int),
         )
     else:
         raise Malformed(f"a worker says something of kind {kind!r}")

@@ -11,6 +11,7 @@ REDIS, BAD, TOKEN = (
     "tests/attacks/test_worker_gone_bad.py",
     "tests/attacks/test_holds_a_token.py",
 )
+ORDERS = "tests/attacks/test_forges_orders.py"
 INTAKE, OPENER = "tests/orchestrator/test_intake.py", "tests/workers/test_opener.py"
 
 
@@ -63,6 +64,12 @@ def _no_beats() -> None:
     put(intake.Intake, "_is_fresh", lambda *_: True)
 
 
+def _no_number_in_heartbeats() -> None:
+    from swamp.wire import messages
+
+    put(messages.Heartbeat, "said", property(lambda _self: 0, lambda _self, _number: None))
+
+
 def _no_acl() -> None:
     from swamp.broker import acl
 
@@ -103,6 +110,16 @@ BITES = (
         _no_allowed_types,
     ),
     Bite("seals", "tests/attacks/test_reads_redis.py", _no_seal),
+    Bite(
+        "seals of acknowledgements", f"{ORDERS}::test_a_forged_acknowledgement_makes_a_worker_forget_nothing", _no_seal
+    ),
+    Bite("seals of cancels", f"{ORDERS}::test_a_forged_cancel_ends_no_step", _no_seal),
+    Bite("seals of grants", f"{ORDERS}::test_a_forged_grant_begins_nothing", _no_seal),
+    Bite(
+        "what a heartbeat tells of messages",
+        f"{ORDERS}::test_a_forged_acknowledgement_makes_a_worker_forget_nothing",
+        _no_number_in_heartbeats,
+    ),
     Bite("the place in a seal", f"{INTAKE}::test_a_result_that_is_moved_under_another_dispatch_is_refused", _no_place),
     Bite("signatures of dispatches", f"{REDIS}::test_what_the_orchestrator_did_not_sign_is_not_run", _no_signature),
     Bite("the seen-list", f"{REDIS}::test_a_dispatch_that_was_run_is_not_run_again", _no_seen_list),

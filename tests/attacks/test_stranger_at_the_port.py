@@ -75,7 +75,7 @@ def test_a_page_whose_name_was_made_to_point_here_reads_nothing(stage: Stage):
     right = f"Bearer {secret(stage)}"
     for host in ("evil.example", f"evil.example:{stage.port}", "localhost.evil.example", ""):
         status, document = ask(stage, "GET", "/api/workers", Host=host, Authorization=right)
-        assert (status, document["code"]) == (403, "wrong_host"), host
+        assert (status, document.get("code")) == (403, "wrong_host"), host
         assert ask(stage, "GET", "/health", Host=host)[0] == 403
     assert ask(stage, "GET", "/api/workers", Host=f"localhost:{stage.port}", Authorization=right)[0] == 200
 
@@ -86,7 +86,7 @@ def test_a_page_of_another_origin_reaches_nothing(stage: Stage):
     url = f"ws://127.0.0.1:{stage.port}{messages.SESSION_PATH}"
     for origin in ("https://evil.example", "null", f"http://localhost:{stage.port}"):
         status, document = ask(stage, "GET", "/api/workers", Origin=origin, Authorization=right)
-        assert (status, document["code"]) == (403, "wrong_origin"), origin
+        assert (status, document.get("code")) == (403, "wrong_origin"), origin
         with pytest.raises(InvalidStatus) as refused:
             connect(url, additional_headers={"Origin": origin}, proxy=None)
         assert refused.value.response.status_code == 403
@@ -100,7 +100,7 @@ def test_long_requests_are_not_kept_in_memory(stage: Stage):
     except (BrokenPipeError, ConnectionResetError):
         pass  # answered and hung up while we were still sending: not read to its end either
     else:
-        assert (status, document["code"]) == (422, "too_long")
+        assert (status, document.get("code")) == (422, "too_long")
 
     with socket.create_connection(("127.0.0.1", stage.port), timeout=30) as stranger:
         stranger.sendall(b"POST /api/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")

@@ -167,7 +167,9 @@ class Worker:
     def heartbeat(self) -> None:
         holding = (*self.opened, *self.asking)
         self.beat += 1
-        self._redis.add(self.machine, self._seal(self.beat, Heartbeat(BOOT, len(self.running), 4, holding)))
+        self._redis.add(
+            self.machine, self._seal(self.beat, Heartbeat(BOOT, len(self.running), 4, holding, self.number))
+        )
 
     # ------------------------------------------------------------------ working
 

@@ -745,7 +745,7 @@ def test_a_heartbeat_of_an_earlier_start_is_no_sign_of_life(bench: Bench) -> Non
     bench.worker.restart()
     bench.join()
     bench.member.last_seen_at = "before"
-    bench.say(Heartbeat(BOOT, 0, 4, ()), epoch=1)
+    bench.say(Heartbeat(BOOT, 0, 4, (), 0), epoch=1)
     bench.orchestrator.take(bench.worker)
     assert bench.member.last_seen_at == "before"
     bench.worker.heartbeat()
@@ -766,10 +766,25 @@ def test_a_heartbeat_that_is_said_again_is_no_sign_of_life(bench: Bench) -> None
     assert bench.member.last_seen_at == "before"
 
 
+def test_a_heartbeat_tells_of_messages_that_were_taken_out_of_the_stream(bench: Bench) -> None:
+    """The machine has nothing more to say, so no later message would show the gap."""
+    bench.orchestrator.push()
+    (dispatch,) = bench.redis.queue
+    bench.worker.say(Started(dispatch, NOON))
+    bench.worker.heartbeat()
+    bench.orchestrator.take(bench.worker)
+    assert not bench.member.rejoin_asked, "nothing is missing"
+    bench.worker.say(OutputLines(dispatch, "stdout", "gone"))
+    bench.redis.up["machine-a"].clear()
+    bench.worker.heartbeat()
+    bench.orchestrator.take(bench.worker)
+    assert bench.member.rejoin_asked
+
+
 def test_a_heartbeat_for_an_earlier_start_of_the_orchestrator_is_no_sign_of_life(bench: Bench) -> None:
     """Which numbers it had heard by then it does not know any more."""
     bench.member.last_seen_at = "before"
-    bench.say(Heartbeat("earlier", 0, 4, ()))
+    bench.say(Heartbeat("earlier", 0, 4, (), 0))
     bench.orchestrator.take(bench.worker)
     assert bench.member.last_seen_at == "before"
 

@@ -213,10 +213,10 @@ HUGE = 1 << 63
 
 
 @pytest.mark.parametrize("number", [-1, HUGE, (1 << 64) - 1, True, 1.0, "1", None])
-@pytest.mark.parametrize("key", ["epoch", "number", "slots"])
+@pytest.mark.parametrize("key", ["epoch", "number", "slots", "said"])
 def test_a_number_that_has_no_room_in_the_database_is_no_number(key: str, number: object) -> None:
     message = {"kind": "heartbeat", "epoch": 1, "number": 1, "boot": "b", "running": 0, "slots": 1, "holding": []}
-    message[key] = number
+    message |= {"said": 0, key: number}
     with pytest.raises(Malformed, match=key):
         messages.unpack_up(pack(message))
 

@@ -69,7 +69,7 @@ UP: list[messages.UpBody] = [
     OutputLines(DISPATCH, "stdout", "hi"),
     Finished(DISPATCH),
     Inventory(False, (), (), (DISPATCH,)),
-    Heartbeat("5f0c", 0, 1, (DISPATCH,)),
+    Heartbeat("5f0c", 0, 1, (DISPATCH,), 7),
 ]
 DOWN: list[messages.DownBody] = [
     Acknowledge(EPOCH, 1),
