@@ -84,7 +84,7 @@ class WorkerOptions:
     url: str
     token: Callable[[], tuple[str, bytes]]  #: the token's name and secret, asked for before every attempt to join
     slots: int
-    grace: float  #: seconds that running steps get after the first request to stop
+    grace: float  #: seconds that running steps get after the first request to stop, or when the token has expired
     ca_certificate: Path | None = None  #: whom to believe over TLS; None: the system's
     max_dispatches: int | None = None  #: go when so many steps have ended
     idle_timeout: float | None = None  #: go when there was nothing to do for so many seconds
@@ -129,7 +129,8 @@ class Worker:
         self._link: Link | None = None
         self._confirmed_at = 0  # the number whose acknowledgement lets us claim
         self._confirmed = False
-        self._drained = False  # a person said: no new steps
+        self._drained = False  # a person said, or the token's time is over: no new steps
+        self._told_all = False  # the last inventory named nothing that runs and no result
         # Work under way:
         self._more = True  # the queue may hold more
         self._ended: list[StepEnded] = []  # not in the outbox yet
@@ -565,6 +566,7 @@ class Worker:
             host=platform.node(),
             pid=os.getpid(),
             python=platform.python_version(),
+            grace=float(self._options.grace),
         )
 
     def _begin_session(self, session: Session) -> None:
@@ -595,11 +597,18 @@ class Worker:
         if not self._send_again():
             return
         self._claims.forget()
-        if welcome.drained:
+        drained = welcome.drained or welcome.delivers_until is not None
+        if drained:
             self._claims.seen.was_not_started(self._slots.give_back())
-        if welcome.drained != self._drained:
-            log.info("drained: no new steps are taken" if welcome.drained else "resumed: steps are taken again")
-        self._drained = welcome.drained
+        if welcome.delivers_until is not None:
+            log.warning(
+                "token %s has expired: no new steps are taken; what runs may be delivered until %s",
+                welcome.target,
+                welcome.delivers_until,
+            )
+        elif drained != self._drained:
+            log.info("drained: no new steps are taken" if drained else "resumed: steps are taken again")
+        self._drained = drained
         self._confirmed = False
         self._voice.say(self._inventory())
         # The inventory is the last of what is said in the next turn before results, so its number is known then.
@@ -640,10 +649,12 @@ class Worker:
             self._courier.bring(self._session, content)
 
     def _inventory(self) -> Inventory:
+        running, outbox = tuple(self._slots.running), tuple(dispatch for dispatch, _ in self._outbox.items())
+        self._told_all = not running and not outbox
         return Inventory(
             draining=self._drained or self._stops > 0,
-            running=tuple(self._slots.running),
-            outbox=tuple(dispatch for dispatch, _ in self._outbox.items()),
+            running=running,
+            outbox=outbox,
             dropped=self._claims.seen.unstarted,
         )
 
@@ -668,6 +679,8 @@ class Worker:
         """Stop as if asked to, when the work that was wanted from us is done."""
         if self._stops:
             return
+        if self._confirmed and not self._told_all and self._welcome.delivers_until is not None:
+            self._tell_when_all_is_delivered()
         now, limit, idle = time.monotonic(), self._options.max_dispatches, self._options.idle_timeout
         if self._slots.running or self._claims.count or not self._confirmed:
             self._busy_at = now
@@ -677,6 +690,11 @@ class Worker:
         elif idle is not None and now - self._busy_at >= idle:
             log.info("there was nothing to do for %gs", idle)
             self._asked_to_stop()
+
+    def _tell_when_all_is_delivered(self) -> None:
+        """Then the orchestrator puts us out, before the grace is over."""
+        if not (self._slots.running or self._ended or len(self._voice.sent) or len(self._outbox)):
+            self._voice.say(self._inventory())
 
     def _asked_to_stop(self) -> None:
         self._stops += 1

@@ -27,6 +27,10 @@ _WORKER_COMMANDS = (
 )
 
 
+#: Of those, what it takes to say what became of steps that were begun.
+_DELIVERING_COMMANDS = "+fcall +xread +publish +ping +hset +lrem +xadd"
+
+
 @dataclass(frozen=True)
 class AclUser:
     """A Redis user and the rules that make it."""
@@ -50,9 +54,15 @@ def password_hash(password: str) -> str:
     return sha256(password.encode()).hexdigest()
 
 
-def worker_user(target: str, machine: str, password_hash: str) -> AclUser:
-    """The user of one machine: see `worker_rules`."""
-    return AclUser(f"swamp-m-{machine}", tuple(worker_rules(target, machine, password_hash)))
+def worker_user(target: str, machine: str, password_hash: str, *, delivering: bool = False) -> AclUser:
+    """The user of one machine: see `worker_rules` and `delivering_rules`."""
+    rules = delivering_rules(machine, password_hash) if delivering else worker_rules(target, machine, password_hash)
+    return AclUser(worker_name(machine), tuple(rules))
+
+
+def worker_name(machine: str) -> str:
+    """What the user of a machine is called."""
+    return f"swamp-m-{machine}"
 
 
 def worker_rules(target: str, machine: str, password_hash: str) -> list[str]:
@@ -62,16 +72,18 @@ def worker_rules(target: str, machine: str, password_hash: str) -> list[str]:
     """
     if not _TARGET.fullmatch(target):
         raise Invalid(f"'{target}' cannot name a target")
-    if not _MACHINE.fullmatch(machine):
-        raise Invalid(f"'{machine}' is not a machine id")
     return [
-        *_fresh(password_hash),
+        *_of_machine(machine, password_hash),
         f"%RW~rq:queue:{target}",
         f"%R~rq:job:{target}--*",
-        f"%RW~swamp:m:{machine}:*",
-        f"&{BELL}",
         *_words(_WORKER_COMMANDS),
     ]
+
+
+def delivering_rules(machine: str, password_hash: str) -> list[str]:
+    """One machine whose token's time is over: its own keys and the bell, no queue and no job. It has no claim left, and
+    no command by which to come to one."""
+    return [*_of_machine(machine, password_hash), *_words(_DELIVERING_COMMANDS)]
 
 
 def monitor_rules(password_hash: str) -> list[str]:
@@ -102,6 +114,12 @@ def operator_rules(password_hash: str) -> list[str]:
 def orchestrator_rules(password_hash: str) -> list[str]:
     """The orchestrator itself: everything."""
     return [*_fresh(password_hash), "~*", "&*", "+@all"]
+
+
+def _of_machine(machine: str, password_hash: str) -> list[str]:
+    if not _MACHINE.fullmatch(machine):
+        raise Invalid(f"'{machine}' is not a machine id")
+    return [*_fresh(password_hash), f"%RW~swamp:m:{machine}:*", f"&{BELL}"]
 
 
 def _fresh(password_hash: str) -> Sequence[str]:

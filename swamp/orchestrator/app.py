@@ -30,8 +30,7 @@ from swamp.orchestrator.gate import Guest, Reception, refusal
 from swamp.orchestrator.readiness import why_not_ready
 from swamp.orchestrator.slowness import Slowness
 from swamp.tokens import store as tokens
-from swamp.tokens.token import is_live
-from swamp.wire.messages import SESSION_PATH, Refusal
+from swamp.wire.messages import SESSION_PATH
 from swamp.workflows.apart import plan_apart
 from swamp.workflows.plan import Plan, plan_probe
 
@@ -211,15 +210,7 @@ class App:
         name = request.path_params["name"]
 
         def look(tx: sqlite3.Connection) -> None:
-            token = tokens.find(tx, name)
-            if token is None or not is_live(token, utc_now()):
-                revoked = token is None or token.revoked_at is not None
-                message = f"token '{name}' was revoked" if revoked else f"token '{name}' has expired"
-                self._core.membership.put_out(name, Refusal("revoked" if revoked else "expired", message))
-            else:
-                bound = {machine.id for machine in tokens.bindings(tx, name)}
-                self._core.membership.put_out(name, Refusal("revoked", f"token '{name}' was made anew"), but=bound)
-                self._core.membership.prolong(name, token.expires_at)
+            self._core.membership.token_changed(tx, name, utc_now())
 
         await asyncio.wrap_future(self._core.ask(look))
         return JSONResponse({})

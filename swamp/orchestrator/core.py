@@ -268,7 +268,7 @@ class Core:
         self._look_at_cancellations()
         if self.engine.dirty:
             self._wake()
-        self.membership.look_at_tokens()
+        self.membership.look_at_tokens(utc_now())
         self._look_at_tools()
         for member in self.members.values():
             if member.rejoin_asked:
@@ -576,7 +576,7 @@ class Core:
         now = utc_now()
         known = tokens.tokens(tx)
         self._targets = {token.name for token in known}
-        self.membership.reload(tx, {token.name: token.expires_at for token in known if is_live(token, now)})
+        self.membership.reload(tx, now)
         self.engine.load(tx)
         self.ledger.restore(journal.live_dispatches(tx), now)
         # Steps that began on a machine that is not a member any more can never report.

@@ -30,7 +30,7 @@ from swamp.orchestrator.slowness import STRANGERS, Slowness
 from swamp.orchestrator.tunnel import Passage, Tunnels, frame
 from swamp.tokens import secrets as token_secrets
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Token
+from swamp.tokens.token import Token, is_live
 from swamp.vaults.catalog import open_vault
 from swamp.wire import messages
 from swamp.wire.codec import Malformed
@@ -51,6 +51,7 @@ from swamp.wire.noise import HandshakeRefused, MessageRefused, Responder
 log = logging.getLogger("swamp.orchestrator")
 
 HANDSHAKE_SECONDS = 15.0
+PARTING = 0.5  #: seconds for the last words to a worker that has to go
 LARGEST_BLOB = 1 << 30  #: bytes
 
 _UNKNOWN = Refusal("unknown_token", "the orchestrator does not know this token")
@@ -65,6 +66,7 @@ class WorkerSession:
         self._noise = noise
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[SessionMessage | None] = asyncio.Queue()
+        self.over = asyncio.Event()  #: nothing is taken from the worker any more
 
     def send(self, message: SessionMessage) -> None:
         self._put(message)
@@ -78,6 +80,8 @@ class WorkerSession:
             if message is None:
                 self._loop.call_soon_threadsafe(self.passage.end)
             self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
+            if message is None:
+                self._loop.call_soon_threadsafe(self.over.set)
 
     async def deliver(self) -> None:
         """Send what is put; returns after a `close`."""
@@ -222,7 +226,7 @@ class Enrollment:
             )
             farewell = False
             try:
-                farewell = await self._listen(session, member)
+                farewell = await self._attend(session, member, deliver)
             finally:
                 self._core.ask(lambda tx: self._core.membership.left(tx, member, session, farewell=farewell))
         finally:
@@ -262,10 +266,12 @@ class Enrollment:
             digest = password_hash(password)
             tokens.set_redis_password(tx, machine_id, digest)
             tokens.note_sightings(tx, [tokens.Sighting(machine_id, now, hello.platform, hello.slots)])
+            if token is not None and is_live(token, now):
+                tokens.set_grace(tx, machine_id, hello.grace)
             machine = tokens.machine(tx, machine_id)
             if machine is None or token is None:
                 raise SwampError(f"machine {machine_id} was bound and is not on record")
-            member = core.membership.add(machine, digest, token.expires_at)
+            member = core.membership.add(machine, digest, token, now)
             member.platform, member.slots = hello.platform, hello.slots
             member.process = Process(hello.host, session.address, hello.pid, hello.version, hello.python)
             return _Joined(member, self._welcome(member, token, hello, password, session), decision.new_binding)
@@ -308,7 +314,24 @@ class Enrollment:
             heartbeat_seconds=HEARTBEAT,
             drained=member.machine in core.membership.drained,
             tunnel=session.passage.ticket if redis_at.own else None,
+            delivers_until=iso(member.delivers_until) if member.delivering else None,
         )
+
+    async def _attend(self, session: WorkerSession, member: Member, deliver: asyncio.Task[None]) -> bool:
+        """Listen until the worker leaves or has to; from then on nothing is taken from it, whatever it goes on sending.
+        True after a farewell."""
+        listening = asyncio.create_task(self._listen(session, member))
+        over = asyncio.create_task(session.over.wait())
+        try:
+            await asyncio.wait({listening, over}, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                return listening.result()
+            listening.cancel()
+            await asyncio.wait({deliver}, timeout=PARTING)
+            return False
+        finally:
+            listening.cancel()
+            over.cancel()
 
     async def _listen(self, session: WorkerSession, member: Member) -> bool:
         """What a worker says in the session: big content, in pieces, and its farewell. True after a farewell."""

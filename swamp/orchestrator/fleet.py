@@ -34,6 +34,8 @@ def workers(core: Core) -> list[dict[str, object]]:
 def status(member: Member, *, drained: bool) -> str:
     if not member.connected:
         return "disconnected"
+    if member.delivering:
+        return "delivering"
     if drained:
         return "draining" if member.running else "drained"
     if member.draining:
@@ -78,9 +80,14 @@ def _why_it_waits(core: Core, target: str) -> str:
     connected = [member for member in machines if member.connected]
     if not connected:
         return "no worker is connected" if machines else "no worker has ever joined"
-    taking = [member for member in connected if not member.draining and member.machine not in core.membership.drained]
+    taking = [
+        member
+        for member in connected
+        if not (member.draining or member.delivering or member.machine in core.membership.drained)
+    ]
     if not taking:
-        return "every worker is draining or drained"
+        over = any(member.delivering for member in connected)
+        return "the target's token has expired" if over else "every worker is draining or drained"
     slots = sum(member.slots for member in taking)
     if sum(len(member.running) for member in taking) >= slots:
         return f"all {slots} slots are busy" if slots > 1 else "the only slot is busy"

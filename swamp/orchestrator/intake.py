@@ -222,6 +222,9 @@ class Intake:
     def _wants(self, member: Member, epoch: int, dispatch: str) -> None:
         """Decide once which start of which machine may begin it. The answer goes out behind the commit."""
         live = self._ledger.live.get(dispatch)
+        if member.delivering:
+            self.replies.append((member, Cancel(dispatch, "its token's time is over", CANCEL_GRACE)))
+            return
         if live is None or live.begun or live.target != member.target or live.granted not in ("", member.machine):
             self.replies.append((member, Cancel(dispatch, "another machine has it", CANCEL_GRACE)))
             return
@@ -367,6 +370,7 @@ class Intake:
     def _inventory(self, member: Member, epoch: int, body: Inventory) -> None:
         """Settle what the machine had: what it does not name, it does not have."""
         member.draining = body.draining
+        member.delivered = member.delivering and not body.running and not body.outbox
         if body.draining:
             self.leaving.append(member)
         has = {*body.running, *body.outbox}

@@ -46,6 +46,7 @@ class Member:
     results: Box
     lease: Lease
     expires_at: datetime  #: when its token's time is over
+    delivers_until: datetime  #: when it may not even deliver any more what it started before
     epoch: int = 0  #: of the last message applied
     number: int = 0  #: its number
     platform: str = ""
@@ -55,6 +56,8 @@ class Member:
     process: Process = Process()  #: of the newest session
     connected: bool = False  #: joined, heard of, not gone
     draining: bool = False  #: takes nothing more
+    delivering: bool = False  #: its token's time is over, and its rights are narrowed
+    delivered: bool = False  #: it has said that it runs nothing and has no result left
     shown: bool = False  #: registered in RQ's bookkeeping
     rejoin_asked: bool = False
     unknown_claims: set[str] = field(default_factory=set)  #: claimed, and not named by its last heartbeat

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from swamp.broker.acl import AclUser, worker_user
-from swamp.clock import from_iso, iso, utc_now
+from swamp.broker.acl import AclUser, worker_name, worker_user
+from swamp.clock import from_iso, iso
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator import admission, leases, room
 from swamp.orchestrator.keys import OrchestratorKeys
@@ -21,7 +21,7 @@ from swamp.orchestrator.members import Member, Session
 from swamp.orchestrator.redis_watch import RedisWatch
 from swamp.orchestrator.transport import Transport
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Machine
+from swamp.tokens.token import Machine, Token, deliver_until, delivers
 from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import Refusal
 
@@ -55,26 +55,30 @@ class Membership:
         self._wake = wake
         self._looked_at = time.monotonic()
 
-    def reload(self, tx: sqlite3.Connection, expiry: Mapping[str, datetime]) -> None:
-        """Memory as the disk has it. `expiry` tells when the time of each live token is over."""
+    def reload(self, tx: sqlite3.Connection, now: datetime) -> None:
+        """Memory as the disk has it."""
         sessions = {machine: member.session for machine, member in self.members.items()}
         self.password_hashes.clear()
         self.members.clear()
+        known = {token.name: token for token in tokens.tokens(tx)}
         for machine in tokens.machines(tx):
-            if machine.token not in expiry:
+            token = known.get(machine.token)
+            if token is None:
                 continue
-            member = self.add(machine, machine.redis_password_hash, expiry[machine.token])
+            if admission.why_ended(token, machine, now) is not None and not delivers(token, machine, now):
+                continue
+            member = self.add(machine, machine.redis_password_hash, token, now)
             member.session = sessions.get(machine.id)
             member.connected = member.session is not None
         self.drained = tokens.drained(tx)
 
     def users(self) -> list[AclUser]:
         """The Redis users that there have to be."""
-        return [
-            worker_user(member.target, member.machine, password_hash)
-            for member in self.members.values()
-            if (password_hash := self.password_hashes.get(member.machine)) is not None
-        ]
+        return [self._user(member) for member in self.members.values() if member.machine in self.password_hashes]
+
+    def _user(self, member: Member) -> AclUser:
+        password_hash = self.password_hashes[member.machine]
+        return worker_user(member.target, member.machine, password_hash, delivering=member.delivering)
 
     def all_join_again(self, now: float) -> None:
         """After a new connection to Redis: what it held for the machines, and of them, may be gone."""
@@ -93,10 +97,13 @@ class Membership:
                 text = "worker %s is drained: it takes no new steps" if machine in self.drained else "worker %s resumes"
                 log.info(text, member.worker, extra=member.about)
 
-    def add(self, machine: Machine, password_hash: str | None, expires_at: datetime) -> Member:
+    def add(self, machine: Machine, password_hash: str | None, token: Token, now: datetime) -> Member:
         """Take a bound machine into memory; inside or outside a transaction."""
         member = self.members.get(machine.id)
-        if member is None or member.target != machine.token:
+        if member is not None and member.target != machine.token:
+            self._put_out(member, _expired(member))  # it could only leave a token that is over
+            member = None
+        if member is None:
             keys = machine_keys(self._keys.static, machine.public_key, machine.id)
             member = Member(
                 machine=machine.id,
@@ -106,7 +113,8 @@ class Membership:
                 down=Box(keys.down),
                 results=Box(keys.results),
                 lease=leases.Lease(time.monotonic()),
-                expires_at=expires_at,
+                expires_at=token.expires_at,
+                delivers_until=token.expires_at,
                 epoch=machine.epoch,
                 number=machine.sequence,
                 platform=machine.platform,
@@ -114,15 +122,16 @@ class Membership:
                 last_seen_at=iso(machine.last_seen_at) if machine.last_seen_at else None,
             )
             self.members[machine.id] = member
-        member.expires_at = expires_at  # the same token may have been made anew
+        # The same token may have been made anew.
+        member.expires_at, member.delivers_until = token.expires_at, deliver_until(token, machine)
+        member.delivering, member.delivered = now >= token.expires_at, False
         if password_hash is not None:
             self.password_hashes[machine.id] = password_hash
         return member
 
     def joined(self, member: Member, session: Session) -> None:
         """After the commit of a join: its Redis user, and an empty stream down. Raises `redis.RedisError`."""
-        password_hash = self.password_hashes[member.machine]
-        self._transport.set_user(worker_user(member.target, member.machine, password_hash))
+        self._transport.set_user(self._user(member))
         self._transport.clear_down(member.machine)
         self.claims_back(member)
         leases.heard(member.lease, time.monotonic())
@@ -162,40 +171,80 @@ class Membership:
                     self._ledger.lost(self._ledger.live[dispatch], f"worker '{member.worker}' was stopped while it ran")
         self.farewells.clear()
 
-    def put_out(self, name: str, refusal: Refusal, but: Collection[str] = ()) -> None:
-        """End the membership of the machines of a token, `but` some, at once. Their running steps are given up."""
-        for member in [m for m in self.members.values() if m.target == name and m.machine not in but]:
-            if member.session is not None:
-                member.session.send(refusal)
-                member.session.close()
-                log.info("worker %s was put out: %s", member.worker, refusal.message, extra=member.about)
-            member.session, member.connected = None, False
-            self.password_hashes.pop(member.machine, None)
+    def token_changed(self, tx: sqlite3.Connection, name: str, now: datetime) -> None:
+        """Act on a token that was revoked, made anew or rotated, or of which one machine was put out."""
+        token = tokens.find(tx, name)
+        machines = {machine.id: machine for machine in tokens.bindings(tx, name)}
+        renewed = False
+        for member in [member for member in self.members.values() if member.target == name]:
+            machine = machines.get(member.machine)
+            if token is None or machine is None:
+                self._put_out(member, Refusal("revoked", f"token '{name}' was made anew"))
+                continue
+            member.expires_at, member.delivers_until = token.expires_at, deliver_until(token, machine)
+            ended = admission.why_ended(token, machine, now)
+            if ended is None and member.delivering:
+                self._restore(member)
+            elif ended is not None and not delivers(token, machine, now):
+                self._put_out(member, Refusal(ended.code, ended.message))
+                renewed = True
+        if renewed:
+            for member in self.members.values():
+                # The target may have a new key, because one machine of several was put out.
+                member.rejoin_asked |= member.target == name
+
+    def look_at_tokens(self, now: datetime) -> None:
+        """Narrow the rights of machines whose token's time is over, and put them out once they have delivered what they
+        had started, or have had time enough for it."""
+        for member in [member for member in self.members.values() if now >= member.expires_at]:
+            under_way = member.running or member.granted
+            if now >= member.delivers_until or (member.delivered and not under_way and self._watch.current):
+                self._put_out(member, _expired(member))
+            elif not member.delivering:
+                self._narrow(member)
+
+    def _narrow(self, member: Member) -> None:
+        member.delivering, member.delivered = True, False
+        until = iso(member.delivers_until)
+        text = "token %s has expired: worker %s takes no new steps, and may deliver what it started until %s"
+        log.info(text, member.target, member.worker, until, extra=member.about)
+        if member.machine in self.password_hashes:
             with self._watch.may_fail():
-                self._transport.delete_user(f"swamp-m-{member.machine}")
+                self._transport.set_user(self._user(member))
+                self._transport.cut(worker_name(member.machine))
                 self.claims_back(member)
-                self._note_unread_starts(member)
-            for dispatch in [*member.running, *member.granted]:
-                reason = f"worker '{member.worker}' was put out while the step ran: {refusal.message}"
-                self._ledger.lost(self._ledger.live[dispatch], reason)
+        member.rejoin_asked = True
+        self._wake()
+
+    def _restore(self, member: Member) -> None:
+        member.delivering = False
+        log.info("worker %s may take steps again", member.worker, extra=member.about)
+        if member.machine in self.password_hashes:
             with self._watch.may_fail():
-                if member.shown:
-                    self._transport.mirror([("left", member.worker, member.target)])
-                self._transport.forget_machine(member.machine)
-            del self.members[member.machine]
+                self._transport.set_user(self._user(member))
+        member.rejoin_asked = True
 
-    def prolong(self, name: str, expires_at: datetime) -> None:
-        """The machines of a token may stay until then."""
-        for member in self.members.values():
-            if member.target == name:
-                member.expires_at = expires_at
-
-    def look_at_tokens(self) -> None:
-        """Put out the machines whose token's time is over; what that does to runs is stored by the next cycle."""
-        memberships = ((member.target, member.expires_at) for member in self.members.values())
-        for name in sorted(admission.expired(memberships, utc_now())):
-            self.put_out(name, Refusal("expired", f"token '{name}' has expired"))
-            self._wake()
+    def _put_out(self, member: Member, refusal: Refusal) -> None:
+        """End its membership at once. Its running steps are given up."""
+        if member.session is not None:
+            member.session.send(refusal)
+            member.session.close()
+            log.info("worker %s was put out: %s", member.worker, refusal.message, extra=member.about)
+        member.session, member.connected = None, False
+        self.password_hashes.pop(member.machine, None)
+        with self._watch.may_fail():
+            self._transport.delete_user(worker_name(member.machine))
+            self.claims_back(member)
+            self._note_unread_starts(member)
+        for dispatch in [*member.running, *member.granted]:
+            reason = f"worker '{member.worker}' was put out while the step ran: {refusal.message}"
+            self._ledger.lost(self._ledger.live[dispatch], reason)
+        with self._watch.may_fail():
+            if member.shown:
+                self._transport.mirror([("left", member.worker, member.target)])
+            self._transport.forget_machine(member.machine)
+        del self.members[member.machine]
+        self._wake()
 
     def look_at_leases(self) -> None:
         now = time.monotonic()
@@ -249,3 +298,7 @@ class Membership:
             if member.last_seen_at is not None
         ]
         tokens.note_sightings(tx, seen)
+
+
+def _expired(member: Member) -> Refusal:
+    return Refusal("expired", f"token '{member.target}' expired at {iso(member.expires_at)}")

@@ -171,6 +171,10 @@ class Transport:
         """Also cuts the connections of that user."""
         self._redis.execute_command("ACL", "DELUSER", name)
 
+    def cut(self, name: str) -> None:
+        """Cut the connections of a user: what one of them waits for it would be given by the rights it had before."""
+        self._redis.execute_command("CLIENT", "KILL", "USER", name)
+
     def clear_queues(self, targets: Collection[str]) -> None:
         """Nothing can be claimed after this until something is pushed. RQ's tools forget what they believe to run."""
         keys = [keyspace.queue(target) for target in targets]

@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from swamp.errors import Unreachable
 
 FAREWELL = 1  #: seconds that open requests get when the orchestrator stops; what they watch goes on without them
 REQUEST_SECONDS = 15.0  #: for the head of a request, from the connection or its first byte on
+CLOSE_SECONDS = 0.5  #: until a closed WebSocket is cut, when the other side does not answer
 LONGEST_FRAME = 1 << 20  #: bytes of one WebSocket message; big content comes in pieces
 
 
@@ -52,6 +54,14 @@ class _ImpatientProtocol(H11Protocol):
             self._patience = None
 
 
+class _ImpatientWebSocket(WebSocketsSansIOProtocol):
+    """Does not wait long for the other side to agree that it is over: who is put out need not agree."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.close_timeout = CLOSE_SECONDS
+
+
 class WebServer(uvicorn.Server):
     def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None) -> None:
         super().__init__(
@@ -62,7 +72,7 @@ class WebServer(uvicorn.Server):
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,
-                ws="websockets-sansio",
+                ws=_ImpatientWebSocket,
                 ws_per_message_deflate=False,
                 ws_max_size=LONGEST_FRAME,
                 timeout_graceful_shutdown=FAREWELL,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from swamp.clock import from_iso, iso
-from swamp.errors import Invalid, NotAllowed
-from swamp.tokens.token import Machine, RefusedJoin, Token, is_live, unknown
+from swamp.errors import Invalid, NotAllowed, NotFound
+from swamp.tokens.token import MOST_GRACE, Machine, RefusedJoin, Token, is_live, unknown
 
 _COLUMNS_OF_TOKENS = (
     "name, vault, vault_key, created_at, expires_at, revoked_at, max_enrollments, rotated_at, key_generation"
@@ -114,6 +114,26 @@ def revoke(tx: sqlite3.Connection, name: str, now: datetime) -> bool:
     return False
 
 
+def revoke_machine(tx: sqlite3.Connection, name: str, machine_id: str, now: datetime) -> bool:
+    """Put one machine of a token out for good; False if it was before. The others get another key of their target.
+
+    Raises `NotFound`.
+    """
+    get(tx, name)
+    bound = next((machine for machine in bindings(tx, name) if machine.id == machine_id), None)
+    if bound is None:
+        raise NotFound(
+            f"no machine {machine_id} has joined with token '{name}'",
+            hint="see which have with: swamp worker token list --json",
+            code="unknown_machine",
+        )
+    if bound.revoked_at is not None:
+        return False
+    tx.execute("UPDATE machines SET revoked_at = ? WHERE id = ?", (iso(now), machine_id))
+    tx.execute("UPDATE tokens SET key_generation = key_generation + 1 WHERE name = ?", (name,))
+    return True
+
+
 def machine(tx: sqlite3.Connection, machine_id: str) -> Machine | None:
     """The machine of that id, if it is on record."""
     row = tx.execute(f"SELECT {_COLUMNS_OF_MACHINES} FROM machines WHERE id = ?", (machine_id,)).fetchone()  # noqa: S608 - constant
@@ -176,7 +196,8 @@ def bind(
     done = tx.execute(
         "INSERT INTO machines (id, public_key, token, worker, bound_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET token = excluded.token, worker = excluded.worker,"
-        " bound_at = excluded.bound_at, redis_password_hash = NULL WHERE public_key = excluded.public_key",
+        " bound_at = excluded.bound_at, redis_password_hash = NULL, revoked_at = NULL"
+        " WHERE public_key = excluded.public_key",
         (machine_id, public_key, token_name, worker, iso(now)),
     )
     if done.rowcount != 1:
@@ -186,6 +207,11 @@ def bind(
 def set_redis_password(tx: sqlite3.Connection, machine_id: str, password_hash: str) -> None:
     """Remember the SHA-256 (hex) of the machine's Redis password."""
     tx.execute("UPDATE machines SET redis_password_hash = ? WHERE id = ?", (password_hash, machine_id))
+
+
+def set_grace(tx: sqlite3.Connection, machine_id: str, grace: float) -> None:
+    """Remember how many seconds the machine wants to deliver what it started when its token's time is over."""
+    tx.execute("UPDATE machines SET grace = ? WHERE id = ?", (min(grace, MOST_GRACE), machine_id))
 
 
 def note_refused(

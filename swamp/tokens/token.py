@@ -23,6 +23,8 @@ BOUND = "bound"  #: valid, and at least one machine has joined with it
 EXPIRED = "expired"  #: its time is over
 REVOKED = "revoked"  #: ended by a person; stays so after its time is over
 
+MOST_GRACE = 3600.0  #: seconds; a machine may ask for so much to deliver what it started, and no more
+
 _TEXT = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 
 
@@ -57,7 +59,7 @@ class Machine:
     slots: int = 0
     last_seen_at: datetime | None = None
     revoked_at: datetime | None = None  #: put out alone, while its token goes on
-    grace: float = 0.0  #: seconds that its steps get when its time is over
+    grace: float = 0.0  #: seconds that it asked for to deliver what it started when its time is over
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,17 @@ def is_live(token: Token, now: datetime) -> bool:
     return token.revoked_at is None and now < token.expires_at
 
 
+def delivers(token: Token, machine: Machine, now: datetime) -> bool:
+    """Whether the token's time is over, and the machine may still deliver what it started."""
+    ended = token.revoked_at is not None or machine.revoked_at is not None
+    return not ended and token.expires_at <= now < deliver_until(token, machine)
+
+
+def deliver_until(token: Token, machine: Machine) -> datetime:
+    """When the machine may not even deliver any more what it started while the token was live."""
+    return token.expires_at + timedelta(seconds=min(machine.grace, MOST_GRACE))
+
+
 def state(token: Token, *, bound: bool, now: datetime) -> str:
     """`unused`, `bound`, `expired` or `revoked`; `bound` says whether any machine has joined with it."""
     if token.revoked_at is not None:
@@ -147,6 +160,7 @@ def document(
                 "worker": machine.worker,
                 "boundAt": iso(machine.bound_at),
                 "revokedAt": iso(machine.revoked_at) if machine.revoked_at else None,
+                "deliversUntil": iso(deliver_until(token, machine)) if delivers(token, machine, now) else None,
             }
             for machine in machines
         ],

@@ -39,6 +39,8 @@ MOST_GENERATIONS = (1 << 8 * GENERATION_BYTES) - 1
 
 T = TypeVar("T")
 
+LONGEST = 1e9  #: seconds that anybody may ask for
+
 #: Times as `clock.iso` writes them: they go to tools that read nothing else.
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
@@ -65,6 +67,17 @@ def _moment(message: Mapping[str, object], key: str) -> str:
     except ValueError:
         pass
     raise Malformed(f"a message holds no time under '{key}'")
+
+
+def _moment_or_null(message: Mapping[str, object], key: str) -> str | None:
+    return None if key in message and message[key] is None else _moment(message, key)
+
+
+def _seconds(message: Mapping[str, object], key: str) -> float:
+    seconds = _take(message, key, float)
+    if not 0 <= seconds <= LONGEST:
+        raise Malformed(f"a message holds no number of seconds under '{key}'")
+    return seconds
 
 
 def _texts(message: Mapping[str, object], key: str) -> tuple[str, ...]:
@@ -484,6 +497,7 @@ class Hello:
     host: str  #: the machine's own name
     pid: int
     python: str  #: its version
+    grace: float  #: seconds that it wants to deliver what it started when its token's time is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,6 +519,7 @@ class Welcome:
     heartbeat_seconds: float
     drained: bool = False  #: take no new steps
     tunnel: str | None = None  #: the ticket for connections to Redis through the orchestrator's port
+    delivers_until: str | None = None  #: the token's time is over; until then it may deliver what it started
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +591,7 @@ def pack_session(message: SessionMessage) -> bytes:
                     "host": message.host,
                     "pid": message.pid,
                     "python": message.python,
+                    "grace": message.grace,
                 }
             )
         case Welcome():
@@ -597,6 +613,7 @@ def pack_session(message: SessionMessage) -> bytes:
                     "heartbeatSeconds": message.heartbeat_seconds,
                     "drained": message.drained,
                     "tunnel": message.tunnel,
+                    "deliversUntil": message.delivers_until,
                 }
             )
         case Tunnel():
@@ -630,6 +647,7 @@ def unpack_session(data: bytes) -> SessionMessage:
             host=_take(message, "host", str),
             pid=_take(message, "pid", int),
             python=_take(message, "python", str),
+            grace=_seconds(message, "grace"),
         )
     if kind == "welcome":
         return Welcome(
@@ -648,6 +666,7 @@ def unpack_session(data: bytes) -> SessionMessage:
             heartbeat_seconds=_take(message, "heartbeatSeconds", float),
             drained=_take(message, "drained", bool),
             tunnel=_text_or_null(message, "tunnel"),
+            delivers_until=_moment_or_null(message, "deliversUntil"),
         )
     if kind == "tunnel":
         return Tunnel(_take(message, "ticket", str))

@@ -20,7 +20,9 @@ def attempt(stage: Stage, token: str, directory: Path, gate: threading.Barrier) 
     """Join as a machine of its own; the session, or why not."""
     name, _, secret = token.partition(".")
     identity = Identity.load_or_create(directory)
-    hello = Hello(messages.PROTOCOL, "0", identity.next_epoch(), "linux/x86_64", 1, iso(utc_now()), "thief", 1, "3")
+    hello = Hello(
+        messages.PROTOCOL, "0", identity.next_epoch(), "linux/x86_64", 1, iso(utc_now()), "thief", 1, "3", 30.0
+    )
     gate.wait()
     try:
         return join(stage.url, name, bytes.fromhex(secret), identity, lambda: hello)

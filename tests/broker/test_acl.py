@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sysconfig
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgpack
@@ -23,6 +25,7 @@ from swamp.broker.connection import connect
 from swamp.broker.functions import Exchange, exchange, load_library
 from swamp.errors import Invalid
 from tests.broker.conftest import refused_commands
+from tests.waiting import wait_until
 
 MACHINE = "0123456789abcdef0123"
 OTHER = "ffffffffffffffffffff"
@@ -118,6 +121,59 @@ def test_a_worker_can_do_nothing_else(full: redis.Redis, worker: redis.Redis, co
     with pytest.raises(redis.exceptions.NoPermissionError):
         worker.execute_command(*command)
     assert len(refused_commands(full)) == 1
+
+
+def narrow(full: redis.Redis) -> None:
+    """As the orchestrator does when a token's time is over."""
+    user = worker_user("build-node", MACHINE, password_hash("mine"), delivering=True)
+    full.execute_command(*user.set_user)
+    full.execute_command("CLIENT", "KILL", "USER", user.name)
+
+
+def test_a_worker_whose_time_is_over_delivers_and_does_nothing_else(full: redis.Redis, worker: redis.Redis) -> None:
+    load_library(full)
+    full.rpush("rq:queue:build-node", "build-node--8")
+    full.hset("rq:job:build-node--8", "swamp", "sealed dispatch")
+    narrow(full)
+    with pytest.raises(redis.ConnectionError):
+        worker.ping()  # it was cut, and comes back
+    done = exchange(
+        worker, MACHINE, "build-node",
+        Exchange(begin=[("build-node--8", b"started")], finish=[("build-node--6", b"r", b"finished")], say=[b"x"]),
+    )  # fmt: skip
+    assert (done.begin, done.finish, done.say) == ([0], [1], [1])
+    worker.xread({f"{OWN}:down": "0"}, block=1)
+    assert refused_commands(full) == []
+
+    assert exchange(worker, MACHINE, "build-node", Exchange(claim=1)).work == []
+    assert exchange(worker, MACHINE, "build-node", Exchange(newest=True)).work == []
+    for command in (
+        ("BLMOVE", "rq:queue:build-node", f"{OWN}:claimed", "LEFT", "RIGHT", "1"),
+        ("LMOVE", "rq:queue:build-node", f"{OWN}:claimed", "LEFT", "RIGHT"),
+        ("LRANGE", "rq:queue:build-node", "0", "-1"),
+        ("HGET", "rq:job:build-node--8", "swamp"),
+        ("RPUSH", f"{OWN}:claimed", "build-node--8"),
+    ):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            worker.execute_command(*command)
+    assert full.lrange("rq:queue:build-node", 0, -1) == [b"build-node--8"]
+
+
+def test_who_waits_for_work_when_the_time_is_over_gets_none(full: redis.Redis, worker: redis.Redis) -> None:
+    """Rights are looked at when a command comes, not when what it waits for does."""
+    waiting = threading.Thread(target=_wait_for_work, args=(worker,))
+    waiting.start()
+    wait_until(lambda: full.info("clients")["blocked_clients"] == 1, "the worker to wait")
+    narrow(full)
+    waiting.join()
+    full.rpush("rq:queue:build-node", "build-node--8")
+    assert full.lrange("rq:queue:build-node", 0, -1) == [b"build-node--8"]
+    assert full.llen(f"{OWN}:claimed") == 0
+
+
+def _wait_for_work(worker: redis.Redis) -> None:
+    with suppress(redis.RedisError):
+        worker.blmove("rq:queue:build-node", f"{OWN}:claimed", 5, "LEFT", "RIGHT")
 
 
 @pytest.mark.parametrize(

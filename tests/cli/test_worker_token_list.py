@@ -109,7 +109,13 @@ def test_json_has_everything_but_the_secret(store, capsys):
             "rotatedAt": None,
             "maxEnrollments": 1,
             "bindings": [
-                {"machine": "m1", "worker": "build-node", "boundAt": "2020-01-01T00:00:00.000Z", "revokedAt": None}
+                {
+                    "machine": "m1",
+                    "worker": "build-node",
+                    "boundAt": "2020-01-01T00:00:00.000Z",
+                    "revokedAt": None,
+                    "deliversUntil": None,
+                }
             ],
             "refused": [],
             "vault": "sandbox-vault",

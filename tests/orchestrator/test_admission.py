@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from swamp.orchestrator.admission import Admit, Refuse, decide, expired
-from swamp.tokens.token import Machine, Token
+from swamp.orchestrator.admission import Admit, Refuse, decide
+from swamp.tokens.token import MOST_GRACE, Machine, Token
 
 NOW = datetime(2026, 6, 15, 10, 0, tzinfo=UTC)
 KEY, OTHER_KEY = bytes(32), b"\x01" * 32
@@ -112,8 +113,44 @@ def test_a_machine_moves_from_a_token_that_is_over(elsewhere):
     assert decide(token(), [], FIRST, KEY, NOW, elsewhere=elsewhere) == Admit("build-node", new_binding=True)
 
 
-def test_a_membership_is_over_at_the_very_moment_its_token_expires():
-    second = timedelta(seconds=1)
-    memberships = [("over", NOW - second), ("now", NOW), ("now", NOW), ("not-yet", NOW + second)]
-    assert expired(memberships, NOW) == {"over", "now"}
-    assert expired([], NOW) == set()
+def gracious(*, ago: float, grace: float) -> tuple[Token, Machine]:
+    """A token that expired `ago` seconds ago, and its machine."""
+    over = replace(token(), expires_at=NOW - timedelta(seconds=ago))
+    return over, replace(bound(), grace=grace)
+
+
+def test_a_machine_may_come_back_to_deliver_for_as_long_as_its_grace():
+    over, machine = gracious(ago=29.9, grace=30)
+    assert decide(over, [machine], FIRST, KEY, NOW) == Admit("build-node", new_binding=False)
+    over, machine = gracious(ago=30, grace=30)
+    assert refusal(over, [machine], FIRST, KEY, NOW) == "expired"
+
+
+def test_no_grace_is_longer_than_the_longest():
+    over, machine = gracious(ago=MOST_GRACE, grace=1e9)
+    assert refusal(over, [machine], FIRST, KEY, NOW) == "expired"
+    over, machine = gracious(ago=MOST_GRACE - 1, grace=1e9)
+    assert isinstance(decide(over, [machine], FIRST, KEY, NOW), Admit)
+
+
+def test_in_that_time_nobody_else_may():
+    over, machine = gracious(ago=1, grace=30)
+    assert refusal(over, [machine], FIRST, OTHER_KEY, NOW) == "expired"
+    assert refusal(over, [machine], SECOND, OTHER_KEY, NOW) == "expired"
+    assert refusal(over, [machine], FIRST, KEY, NOW, superseded=True) == "expired"
+    assert refusal(replace(over, revoked_at=NOW), [machine], FIRST, KEY, NOW) == "revoked"
+
+
+def test_a_machine_that_was_put_out_alone_stays_out_whatever_secret_it_has():
+    fleet = token(max_enrollments=2)
+    out = replace(bound(), revoked_at=NOW)
+    assert refusal(fleet, [out], FIRST, KEY, NOW) == "revoked"
+    assert refusal(replace(fleet, rotated_at=NOW + timedelta(seconds=1)), [out], FIRST, KEY, NOW) == "revoked"
+
+
+def test_the_place_of_a_machine_that_was_put_out_is_free_when_the_secret_that_it_knows_is_replaced():
+    fleet = token(max_enrollments=1)
+    out = replace(bound(), revoked_at=NOW)
+    assert refusal(fleet, [out], SECOND, OTHER_KEY, NOW) == "already_bound"
+    rotated = replace(fleet, rotated_at=NOW + timedelta(seconds=1))
+    assert decide(rotated, [out], SECOND, OTHER_KEY, NOW) == Admit("build-node", new_binding=True)

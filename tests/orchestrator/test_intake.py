@@ -103,7 +103,7 @@ class Orchestrator:
             worker = self.workers[machine.id]
             self.ledger.members[machine.id] = Member(
                 machine.id, machine.id, TARGET, worker.up, Box(os.urandom(32)), worker.results, Lease(0.0),
-                LONG_AGO, machine.epoch, machine.sequence,
+                LONG_AGO, LONG_AGO, machine.epoch, machine.sequence,
             )  # fmt: skip
 
     def _save(self, tx: sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ class Bench:
         self.engine = Engine(Path("/nowhere"), lambda: NOON, owner="serve")
         self.ledger = Ledger(self.engine, lambda: self.now)
         up, down, results = (Box(os.urandom(32)) for _ in range(3))
-        self.member = Member("machine", "worker", TARGET, up, down, results, Lease(0.0), datetime.now(UTC))
+        self.member = Member("machine", "worker", TARGET, up, down, results, Lease(0.0), LATER, LATER)
         self.ledger.members["machine"] = self.member
         of = plan([[[] for _ in range(size)]], targets=(TARGET,))
         of = replace(of, steps=tuple(replace(one, **step) for one in of.steps))  # type: ignore[arg-type]

@@ -74,10 +74,11 @@ def some_of(union: UnionType) -> st.SearchStrategy:
     special: dict[object, dict[str, st.SearchStrategy]] = {
         Started: {"at": moments},
         OutputLines: {"stream": st.sampled_from(["stdout", "stderr"])},
-        Hello: {"clock": moments},
+        Hello: {"clock": moments, "grace": st.floats(0, messages.LONGEST)},
         Welcome: {
             "clock": moments,
             "signing_key": keys,
+            "delivers_until": st.none() | moments,
             "target_keys": st.dictionaries(st.integers(1, messages.MOST_GENERATIONS), keys, min_size=1, max_size=3),
         },
         BlobPart: {"checksum": checksums},
@@ -238,6 +239,14 @@ def test_a_number_that_has_no_room_in_the_database_is_no_number(key: str, number
 def test_a_time_in_another_form_is_no_time(time: object) -> None:
     with pytest.raises(Malformed, match="'at'"):
         messages.unpack_up(pack({"kind": "started", "epoch": 1, "number": 1, "dispatch": "d", "at": time}))
+
+
+@pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf"), 1e10, 30, None])
+def test_what_is_no_time_to_wait_is_no_grace(grace: object) -> None:
+    hello = unpack(messages.pack_session(Hello(1, "0", 1, "x", 1, "2026-06-15T12:00:00.000Z", "h", 1, "3", 30.0)))
+    assert isinstance(hello, dict)
+    with pytest.raises(Malformed, match="'grace'"):
+        messages.unpack_session(pack({**hello, "grace": grace}))
 
 
 @pytest.mark.parametrize("checksum", ["", "ab", "g" * 64, "AB" * 32, "../" + "a" * 61, "ab" * 33])

@@ -77,7 +77,7 @@ DOWN: list[messages.DownBody] = [
     Cancel(DISPATCH, "the run was canceled", 10.0),
 ]
 SESSION: list[messages.SessionMessage] = [
-    Hello(1, "0.1.0", EPOCH, "linux/x86_64", 1, CLOCK, "box", 4242, "3.11.9"),
+    Hello(1, "0.1.0", EPOCH, "linux/x86_64", 1, CLOCK, "box", 4242, "3.11.9", 30.0),
     Welcome(
         TARGET,
         TARGET,
@@ -299,10 +299,11 @@ def test_the_records_of_the_mirror_are_those_of_the_library():
 
 
 def test_a_machine_may_do_exactly_what_the_document_says():
-    rules = acl.worker_rules(TARGET, MACHINE, "0" * 64)
-    (block,) = re.findall(r"```\n(.*?)```", section("Redis users"), re.DOTALL)
-    shown = block.replace("<SHA-256 of the password>", "0" * 64).replace("<T>", TARGET).replace("<machine>", MACHINE)
-    assert sorted(shown.split()) == sorted(rules)
+    both = acl.worker_rules(TARGET, MACHINE, "0" * 64), acl.delivering_rules(MACHINE, "0" * 64)
+    blocks = re.findall(r"```\n(.*?)```", section("Redis users"), re.DOTALL)
+    for block, rules in zip(blocks, both, strict=True):
+        shown = block.replace("<SHA-256 of the password>", "0" * 64).replace("<T>", TARGET)
+        assert sorted(shown.replace("<machine>", MACHINE).split()) == sorted(rules)
 
 
 # ---------------------------------------------------------------------- the rest

@@ -71,7 +71,7 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
     show_default=True,
     type=click.FloatRange(0, 86400),
     metavar="SECONDS",
-    help="How long running steps may go on after the first Ctrl-C.",
+    help="How long running steps may go on after the first Ctrl-C, and when the token has expired (at most an hour).",
 )
 @click.option(
     "--allow-type",

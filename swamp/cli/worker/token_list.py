@@ -12,7 +12,7 @@ from swamp.clock import iso
 from swamp.data.store import Store
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
-from swamp.tokens.token import Machine, RefusedJoin, Token, document, state
+from swamp.tokens.token import Machine, RefusedJoin, Token, deliver_until, delivers, document, state
 
 
 @click.command("list", epilog=examples("swamp worker token list", "swamp worker token list --json"))
@@ -36,7 +36,11 @@ def command(ctx: Context) -> None:
                 for token, machines, _ in found
             ],
         )
-        for token, _, refused in found:
+        for token, machines, refused in found:
+            for machine in machines:
+                if delivers(token, machine, now):
+                    until = iso(deliver_until(token, machine))
+                    ctx.say(f"Expired: {machine.worker} may deliver what it started until {until}")
             for attempt in refused:
                 ctx.say(
                     f"Refused: machine {attempt.machine} with token {token.name} ({attempt.code},"
@@ -59,5 +63,6 @@ def _tokens(repo: Repo) -> list[tuple[Token, list[Machine], list[RefusedJoin]]]:
 def _bound(token: Token, machines: Sequence[Machine]) -> str:
     """The machine of a token for one; of a fleet how many of how many (`--json` names them)."""
     if token.max_enrollments != 1:
-        return f"{len(machines)}/{token.max_enrollments or 'unlimited'}"
+        here = sum(machine.revoked_at is None for machine in machines)
+        return f"{here}/{token.max_enrollments or 'unlimited'}"
     return machines[0].id if machines else "-"

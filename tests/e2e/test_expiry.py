@@ -1,0 +1,126 @@
+"""When a token's time is over: what was started may be delivered, nothing new is begun, then the machine has to go."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import redis
+
+from tests.e2e.stage import Stage, until
+from tests.processes import RunningSwamp
+from tests.waiting import wait_until
+
+NOT_ALLOWED = 4
+PUT_OUT = "the orchestrator turned this machine away: token 'brief' expired at "
+
+
+def begin(stage: Stage, duration: str = "4s", grace: str = "60") -> tuple[str, RunningSwamp, RunningSwamp]:
+    """A step that runs on a machine whose token expires meanwhile, and one that waits behind it; token, worker, run."""
+    began, go = stage.scratch / "began", stage.scratch / "go"
+    stage.task("long", f"touch {began}; {until(go)}; echo done", "brief")
+    stage.task("late", f"touch {stage.scratch / 'late'}", "brief")
+    token = stage.token("brief", duration)
+    worker = stage.worker(token, "cache", "--concurrency", "1", "--grace", grace)
+    run = stage.start_run("long")
+    wait_until(began.exists, "the step to begin")
+    return token, worker, run
+
+
+def expired(stage: Stage, worker: RunningSwamp) -> None:
+    """Wait until the worker knows."""
+    worker.wait_for_line("token brief has expired: no new steps are taken; what runs may be delivered until")
+    wait_until(lambda: stage.workers() == {"brief": "delivering"}, "the machine's rights to be narrowed")
+
+
+def test_a_step_that_was_started_is_delivered_and_nothing_new_is_begun(stage: Stage):
+    orchestrator = stage.serve()
+    token, worker, run = begin(stage)
+    late = stage.start_run("late")
+    expired(stage, worker)
+    (shown,) = stage.json("worker", "token", "list")
+    assert (shown["state"], shown["bindings"][0]["deliversUntil"] > shown["expiresAt"]) == ("expired", True)
+    assert "may deliver what it started until" in stage.swamp("worker", "token", "list").stderr
+    assert "the target's token has expired" in stage.swamp("worker", "queue").stdout
+
+    (stage.scratch / "go").touch()
+    assert run.wait_for_end() == 0, run.output
+    assert worker.wait_for_end() == NOT_ALLOWED
+    assert PUT_OUT in worker.output
+    orchestrator.wait_for_line("worker brief was put out: token 'brief' expired at")
+    assert stage.workers() == {}
+    assert not (stage.scratch / "late").exists()
+    assert late.running
+    again = stage.connect(token, "another")
+    assert again.wait_for_end() == NOT_ALLOWED
+
+
+def test_a_step_that_is_not_done_within_the_grace_is_given_up(stage: Stage):
+    orchestrator = stage.serve()
+    _, worker, run = begin(stage, grace="2")
+    expired(stage, worker)
+    assert worker.wait_for_end() == NOT_ALLOWED
+    assert PUT_OUT in worker.output
+    assert run.wait_for_end() == 1
+    assert "worker 'brief' was put out while the step ran: token 'brief' expired at" in run.output
+    assert "fault" not in orchestrator.output
+
+
+def test_it_is_delivered_by_the_next_starts_of_both_and_over_an_emptied_redis(stage: Stage):
+    orchestrator = stage.serve()
+    token, worker, _ = begin(stage)
+    expired(stage, worker)
+    orchestrator.kill()
+    (stage.scratch / "go").touch()
+    worker.wait_for_line("step build/long executed long: succeeded")
+    worker.kill()
+    orchestrator = stage.serve()
+    _empty_redis(stage)
+    worker = stage.connect(token, "cache", "--grace", "60")
+    worker.wait_for_line("token brief has expired: no new steps are taken")
+    wait_until(lambda: stage.statuses() == {"long": "succeeded"}, "the result to be delivered", timeout=30)
+    assert worker.wait_for_end() == NOT_ALLOWED
+    assert PUT_OUT in worker.output
+
+
+def _empty_redis(stage: Stage) -> None:
+    password = json.loads((stage.root / ".swamp/keys/orchestrator.json").read_text())["redisOrchestrator"]
+    url = json.loads((stage.root / ".swamp/serve.json").read_text())["redisUrl"]
+    with redis.Redis.from_url(url, username="swamp", password=password) as client:
+        client.flushall()
+
+
+def test_a_rotation_in_the_grace_gives_all_rights_back(stage: Stage):
+    orchestrator = stage.serve()
+    file = stage.scratch / "token"
+    began, go = stage.scratch / "began", stage.scratch / "go"
+    stage.task("long", f"touch {began}; {until(go)}; echo done", "brief")
+    stage.task("late", "echo late", "brief")
+    file.write_text(stage.token("brief", "4s"))
+    worker = stage.start(
+        "worker", "connect", stage.url, "--token-file", file, "--cache-dir", stage.scratch / "cache", "--grace", "60"
+    )
+    worker.wait_for_line("waiting for work")
+    run = stage.start_run("long")
+    wait_until(began.exists, "the step to begin")
+    expired(stage, worker)
+    assert stage.swamp("worker", "token", "rotate", "brief", "--duration", "1h", "--output-file", file).code == 0
+    worker.wait_for_line("resumed: steps are taken again")
+    stage.run("late")
+    go.touch()
+    assert run.wait_for_end() == 0
+    assert "fault" not in orchestrator.output
+
+
+def test_who_is_revoked_in_the_grace_delivers_nothing_more(stage: Stage):
+    stage.serve()
+    _, worker, run = begin(stage)
+    expired(stage, worker)
+    worker.signal(signal.SIGSTOP)
+    (stage.scratch / "go").touch()
+    assert stage.swamp("worker", "token", "revoke", "brief").code == 0
+    assert run.wait_for_end() == 1
+    worker.signal(signal.SIGCONT)
+    assert worker.wait_for_end() == NOT_ALLOWED
+    assert "was revoked" in worker.output
+    assert stage.statuses() == {"long": "failed"}
