@@ -91,7 +91,7 @@ def connect(
     A pipeline of this client uses a second connection of its own, with the same settings.
 
     Raises `Invalid` for a URL that is none, and redis-py's `ConnectionError`, `TimeoutError` or `AuthenticationError`
-    when the server does not let us in: callers that may wait try again, others go through `reach`.
+    when the server does not let us in: callers try again, or tell people what `unreachable` makes of it.
     """
     if unix_socket is not None:
         location = of_socket(unix_socket)
@@ -145,14 +145,16 @@ class _Dialed(AbstractConnection):
         return "the other end"
 
 
-def reach(where: Location, *, ca_certificate: Path | None = None) -> redis.Redis:
-    """`connect` for a person who waits at the terminal: raises `Unreachable`, saying which server and why."""
-    try:
-        client = connect(where, ca_certificate=ca_certificate)
-        client.ping()
-    except redis.RedisError as error:
-        raise unreachable(where.url, error) from error
-    return client
+class NoSuchService(redis.ConnectionError):
+    """Sentinels answer, and none of them watches the service."""
+
+
+def is_away(error: redis.RedisError) -> bool:
+    """Whether the server may be there later. No login and no certificate becomes right by waiting, and who answers
+    something else is no such server."""
+    refused = (redis.AuthenticationError, redis.exceptions.AuthorizationError, NoSuchService)
+    absent = isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+    return absent and not isinstance(error, refused) and "[SSL" not in str(error)
 
 
 def unreachable(url: str, error: redis.RedisError) -> Unreachable:

@@ -373,6 +373,8 @@ class Core:
         if not self.watch.is_due(now):
             return
         try:
+            if not self.transport.seek(self._wake):
+                return
             self.transport.connect(self.membership.users())
             # In this order: first nothing can be claimed, then nothing that was claimed can begin, then everything
             # that did begin is known. Only then is it safe to push again.

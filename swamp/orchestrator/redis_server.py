@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from swamp.broker.acl import (
     orchestrator_rules,
     password_hash,
 )
-from swamp.broker.connection import reach, unreachable
+from swamp.broker.connection import is_away, unreachable
 from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.broker.location import Location, Watched, of_socket, parse, parse_server, shown
 from swamp.broker.sentinel import find_master
@@ -59,6 +60,8 @@ class RedisServer:
         self._keys = keys
         self._run_dir = runtime_directory(environ)
         self._embedded: EmbeddedRedis | None = None
+        self._lock = threading.Lock()  # it is started again from another thread than it is stopped from
+        self._stopped = False
         self._where = None if options.url is None else parse(options.url)
         self._worker_url = None if options.worker_url is None else parse_server(options.worker_url).url
         self._ca_certificate = options.ca_certificate
@@ -70,25 +73,33 @@ class RedisServer:
         public = self._keys.static.public_key().public_bytes_raw()
         return Owner(machine_id_of(public), str(self._repo.root), tuple(self._tool_users()))
 
-    def start(self) -> RedisAddress:
-        """Where it is. Raises `Unreachable` when the server does not answer, `Invalid` when Swamp cannot work on it,
-        and `NotAllowed` when it may not."""
+    def start(self) -> RedisAddress | None:
+        """Where it is, as far as that is known: nobody need answer there yet. What can be seen to be wrong is refused.
+
+        Raises `Unreachable` for an answer that lets nobody in, or an embedded server that does not start, `Invalid`
+        when Swamp cannot work on the server, and `NotAllowed` when it may not.
+        """
         if self._where is None:
             return self._locate_embedded(self._start_embedded())
+        address = None
         try:
             address = self.locate()
-        except redis.RedisError as error:
-            raise unreachable(shown(self._options.url or ""), error) from error
-        with reach(address.location, ca_certificate=self._ca_certificate) as client:
-            self.owner.check(client, address)
-            try:
+            with address.open() as client:
+                self.owner.check(client, address)
                 self.owner.prepare(client)
-            except redis.exceptions.NoPermissionError as error:
-                raise NotAllowed(
-                    f"Redis at {address.location.url} does not let this user do what the orchestrator has to: {error}",
-                    hint="give it all rights: ACL SETUSER <user> ~* &* +@all",
-                    code="redis_rights",
-                ) from error
+        except redis.exceptions.NoPermissionError as error:
+            raise NotAllowed(
+                f"Redis at {shown(self._options.url or '')} does not let this user do what the orchestrator has to: "
+                f"{error}",
+                hint="give it all rights: ACL SETUSER <user> ~* &* +@all",
+                code="redis_rights",
+            ) from error
+        except redis.RedisError as error:
+            problem = unreachable(self._options.url or "", error)
+            if not is_away(error):
+                raise problem from error
+            text = "%s; waiting for it, and until it is there no step starts on a worker (%s)"
+            log.warning(text, problem.message, problem.hint)
         return address
 
     def _start_embedded(self) -> EmbeddedRedis:
@@ -98,12 +109,14 @@ class RedisServer:
         return self._embedded
 
     def stop(self) -> None:
-        if self._embedded is not None:
-            self._embedded.stop()
+        with self._lock:
+            self._stopped = True
+            if self._embedded is not None:
+                self._embedded.stop()
 
     def locate(self) -> RedisAddress:
         """Where it is now; an embedded server that has ended is started again. Raises what `start` raises, and
-        `redis.ConnectionError` when no Sentinel knows."""
+        `redis.ConnectionError` when no Sentinel knows. May take seconds; from any thread."""
         if self._embedded is not None:
             return self._locate_embedded(self._embedded)
         location = self._where
@@ -115,17 +128,20 @@ class RedisServer:
         return RedisAddress(location, self._worker_url or location.url, self._ca_certificate)
 
     def _locate_embedded(self, embedded: EmbeddedRedis) -> RedisAddress:
-        if not embedded.running:
-            log.error("the embedded Redis server has ended; starting it again (its log: %s)", embedded.log_path)
-            embedded.stop()
-            embedded = self._start_embedded()
+        with self._lock:
+            if self._stopped:
+                raise redis.ConnectionError("the embedded server was stopped")
+            if not embedded.running:
+                log.error("the embedded Redis server has ended; starting it again (its log: %s)", embedded.log_path)
+                embedded.stop()
+                embedded = self._start_embedded()
         url = f"redis://127.0.0.1:{embedded.port}/0"
         location = Location(of_socket(embedded.socket_path).url, ORCHESTRATOR_USER, self._keys.redis_orchestrator)
         return RedisAddress(location, url, socket=str(embedded.socket_path))
 
-    def announcement(self, address: RedisAddress) -> dict[str, Any]:
+    def announcement(self, address: RedisAddress | None) -> dict[str, Any]:
         """What `swamp redis url` needs; passwords are in the key file."""
-        tool_url = address.worker_url if address.own else address.location.url
+        tool_url = None if address is None else address.worker_url if address.own else address.location.url
         ca_file = self._ca_certificate
         return {"redisUrl": tool_url, "redisCaCert": str(ca_file.resolve()) if ca_file is not None else None}
 

@@ -59,9 +59,9 @@ class ServeOptions:
 def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None:
     """Run the orchestrator until SIGINT or SIGTERM.
 
-    Raises `Busy` where another one has the repository or the port, `Unreachable` where Redis does not answer,
-    `Invalid` for a server or an address that Swamp cannot use, `NotAllowed` for what would leave the machine
-    unprotected.
+    Raises `Busy` where another one has the repository or the port, `Unreachable` where Redis lets nobody in, `Invalid`
+    for a server or an address that Swamp cannot use, `NotAllowed` for what would leave the machine unprotected. A Redis
+    that is away is waited for.
     """
     costs = [
         check_binding(options.host, tls=options.certificate is not None, insecure=options.insecure_bind),
@@ -120,7 +120,7 @@ async def _serve(
     store: Store,
     keys: OrchestratorKeys,
     server: RedisServer,
-    address: RedisAddress,
+    address: RedisAddress | None,
     door: Door,
     environment: Mapping[str, str],
     options: ServeOptions,

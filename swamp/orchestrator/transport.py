@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,7 @@ class Transport:
         self._owner = owner
         self._locate = locate
         self._connected = connected
+        self._coming: Future[tuple[RedisAddress, redis.Redis]] | None = None  # a connection in the making
         self._client: redis.Redis | None = None
         self._address: RedisAddress | None = None
         self._marker = ""  # by which the server is known to be the one that was prepared
@@ -122,14 +124,45 @@ class Transport:
             raise redis.ConnectionError("not connected")
         return self._client
 
-    def connect(self, users: Iterable[AclUser]) -> None:
-        """Open the connection, and make sure that the library and the users of these machines are there, and no others.
+    def seek(self, found: Callable[[], None]) -> bool:
+        """Whether there is a server that answers, so that `connect` may go to it. It is looked for in a thread of its
+        own, because one that is silent takes seconds; `found` is called from there when it is worth asking again.
 
-        May raise a `SwampError` too: an embedded server cannot be started, or Swamp cannot work on this one.
+        May raise a `SwampError` too: an embedded server cannot be started.
+        """
+        if self._coming is None:
+            coming: Future[tuple[RedisAddress, redis.Redis]] = Future()
+            self._coming = coming
+            coming.add_done_callback(lambda _: found())
+            threading.Thread(target=self._find, args=(coming,), name="find redis", daemon=True).start()
+        if not self._coming.done():
+            return False
+        if self._coming.exception() is not None:
+            failed, self._coming = self._coming, None
+            failed.result()
+        return True
+
+    def _find(self, coming: Future[tuple[RedisAddress, redis.Redis]]) -> None:
+        try:
+            address = self._locate()
+            client = address.open()
+            client.ping()
+        except BaseException as error:
+            coming.set_exception(error)
+        else:
+            coming.set_result((address, client))
+
+    def connect(self, users: Iterable[AclUser]) -> None:
+        """Take the server that `seek` found, and make sure that the library and the users of these machines are there,
+        and no others.
+
+        May raise a `SwampError` too: Swamp cannot work on this one.
         """
         self.disconnect()
-        address = self._locate()
-        client = address.open()
+        if self._coming is None:
+            raise redis.ConnectionError("not looked for")
+        coming, self._coming = self._coming, None
+        address, client = coming.result()
         try:
             self._owner.check(client, address)
             self._owner.prepare(client)

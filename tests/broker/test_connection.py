@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from swamp.broker import connection
-from swamp.broker.connection import Server, check_server, connect, reach, version_tuple
+from swamp.broker.connection import Server, check_server, connect, is_away, unreachable, version_tuple
 from swamp.broker.embedded import EmbeddedRedis
 from swamp.broker.location import parse_server
-from swamp.errors import Invalid, Unreachable
+from swamp.errors import Invalid
 
 
 @pytest.fixture
@@ -64,8 +64,9 @@ def test_a_blocking_read_outlasts_the_timeout_of_other_commands(
 def test_a_silent_server_is_noticed(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REPLY_TIMEOUT", 0.05)
     begun = time.monotonic()
-    with pytest.raises(Unreachable, match="does not answer"):
-        reach(parse_server(silent))
+    with pytest.raises(redis.TimeoutError) as noticed:
+        connect(silent).ping()
+    assert is_away(noticed.value)
     assert time.monotonic() - begun < 2  # once, not several times
 
 
@@ -100,18 +101,30 @@ def test_the_next_command_after_an_outage_connects_anew(full: redis.Redis, url: 
 
 
 def test_errors_never_show_the_password(url: str) -> None:
-    for attempt in (url.replace("redis://", "redis://me:hunter2@"), "redis://me:hunter2@127.0.0.1:1/0?timeout=hunter2"):
-        with pytest.raises((Unreachable, Invalid)) as refused:
-            reach(parse_server(attempt))
-        assert "hunter2" not in f"{refused.value.message} {refused.value.hint}"
-        assert "127.0.0.1" in refused.value.message
+    wrong = url.replace("redis://", "redis://me:hunter2@")
+    with pytest.raises(redis.AuthenticationError) as refused:
+        connect(wrong)
+    told = unreachable(wrong, refused.value)
+    assert "hunter2" not in f"{told.message} {told.hint}"
+    assert "127.0.0.1" in told.message
+    with pytest.raises(Invalid) as invalid:
+        parse_server("redis://me:hunter2@127.0.0.1:1/0?timeout=hunter2")
+    assert "hunter2" not in f"{invalid.value.message} {invalid.value.hint}"
 
 
-def test_nothing_listening_is_unreachable() -> None:
+def test_who_is_not_there_is_away_and_who_lets_nobody_in_is_not(url: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(Unreachable, match="does not answer"):
-            reach(parse_server(f"redis://127.0.0.1:{unused.getsockname()[1]}"))
+        with pytest.raises(redis.ConnectionError) as absent:
+            connect(f"redis://127.0.0.1:{unused.getsockname()[1]}").ping()
+    assert is_away(absent.value)
+    assert "does not answer" in unreachable("redis://127.0.0.1", absent.value).message
+    with pytest.raises(redis.ConnectionError) as unknown:
+        connect("redis://no-such-host.invalid").ping()
+    assert is_away(unknown.value), "a name may become known, as that of a container that starts"
+    with pytest.raises(redis.ConnectionError) as refused:
+        connect(url.replace("redis://", "redis://me:wrong@"))
+    assert not is_away(refused.value)
 
 
 def test_the_embedded_server_is_good_enough(full: redis.Redis, url: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
-from tests.e2e.stage import Stage
+from tests.e2e.stage import Stage, step
 from tests.faults.proxy import FaultProxy
 from tests.faults.scene import SOON, Scene, roads
 from tests.faults.servers import Server
@@ -41,3 +42,23 @@ def test_connections_that_are_slow(stage: Stage):
         for fast in (road, their_road):
             fast.heal()
         scene.all_is_well()
+
+
+def test_a_silent_redis_holds_up_nothing_but_what_needs_it(stage: Stage):
+    """Connections are taken and nothing is answered: each attempt takes 5 s. Steps without a target run meanwhile."""
+    with Server(stage.scratch / "redis") as server, FaultProxy(server.port) as road:
+        stage.model("here", "true")
+        stage.workflow("here", step("here", "here"))
+        orchestrator = stage.serve(*roads(road, road))
+        stage.run("here")
+        road.half_open()
+        orchestrator.wait_for_line("Redis is away", SOON)
+        took = []
+        for _ in range(8):  # longer than one attempt, so that several begin and end meanwhile
+            begin = time.monotonic()
+            stage.run("here")
+            took.append(time.monotonic() - begin)
+            time.sleep(0.5)
+        assert max(took) < 3, took
+        road.heal()
+        orchestrator.wait_for_line("Redis is back", SOON)

@@ -16,7 +16,8 @@ import pytest
 from tests.e2e.stage import Stage
 from tests.faults.proxy import FaultProxy
 from tests.faults.scene import SOON, Scene, roads
-from tests.faults.servers import Server
+from tests.faults.servers import PASSWORD, SERVICE, Server
+from tests.processes import free_port
 
 OUTAGE = float(os.environ.get("FAULTS_OUTAGE", "0"))
 
@@ -88,6 +89,36 @@ def test_redis_that_becomes_unfit_is_waited_for_and_its_cure_is_told(stage: Stag
     with closing(server.client()) as client:
         client.config_set("maxmemory-policy", "noeviction")
     orchestrator.wait_for_line("Redis is back", SOON)
+
+
+def test_a_redis_that_is_away_at_the_start_is_waited_for(stage: Stage, server: Server):
+    server.stop()
+    token = stage.token()
+    stage.task("hello", "echo hello")
+    orchestrator = stage.start("serve", "--port", str(stage.port), "--redis-url", server.url)
+    orchestrator.wait_for_line(rf"Redis at redis://127\.0\.0\.1:{server.port}\S* does not answer: .*; waiting for it")
+    orchestrator.wait_for_line("listening on ws://")
+    run = stage.start_run("hello")
+    worker = stage.connect(token)
+    worker.wait_for_line("cannot join|the connection is lost", SOON)
+    it_lasts()
+    server.start()
+    assert run.wait_for_end(SOON) == 0, run.output
+    for process in (orchestrator, worker):
+        assert process.running, process.output
+        assert "Traceback" not in process.output
+
+
+def test_sentinels_that_are_away_at_the_start_are_waited_for(stage: Stage):
+    port = free_port()
+    url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{port}/{SERVICE}"
+    orchestrator = stage.start("serve", "--port", str(stage.port), "--redis-url", url)
+    orchestrator.wait_for_line("no Sentinel knows a master that works: .*; waiting for it")
+    orchestrator.wait_for_line("listening on ws://")
+    told = stage.swamp("redis", "url")
+    assert (told.code, told.stderr.splitlines()[0]) == (5, "Error: the orchestrator has not found Redis yet")
+    assert PASSWORD not in orchestrator.output
+    assert orchestrator.stop() == 0
 
 
 def test_connections_that_are_cut(stage: Stage, server: Server):

@@ -100,7 +100,8 @@ class Line(RuleBasedStateMachine):
         """Go round until there is nothing to do."""
         while True:
             self.core._cycle([] if self.core._inbox.empty() else self.core._wait())
-            if self.core._inbox.empty() and not self.core.watch.draining and not self.core.membership.lost_claims:
+            settled = self.core.watch.up and not self.core.watch.draining and not self.core.membership.lost_claims
+            if settled and self.core._inbox.empty():
                 return
 
     # ------------------------------------------------------------------ what happens

@@ -34,6 +34,10 @@ def command(ctx: Context, full: bool) -> None:
     user, password = (OPERATOR_USER, keys.redis_operator) if full else (MONITOR_USER, keys.redis_monitor)
     try:
         said = json.loads(ctx.repo.serve_info.read_bytes())
+        if said["redisUrl"] is None:
+            raise Unreachable(
+                "the orchestrator has not found Redis yet", hint="its log says whom it asks", code="redis_away"
+            )
         split = urlsplit(str(said["redisUrl"]))
         # The tools use redis-py, which takes a private CA from the URL.
         options = urlencode({"ssl_ca_certs": said["redisCaCert"]}) if said["redisCaCert"] else ""
