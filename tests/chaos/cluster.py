@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from swamp.errors import SwampError
 from swamp.orchestrator.client import find
 from swamp.repo import Repo
 from tests.chaos.evidence import Notes
+from tests.chaos.points import POINTS
 from tests.e2e.stage import Stage
 from tests.processes import RunningSwamp, run_swamp
 from tests.waiting import wait_until
@@ -49,6 +50,8 @@ class Armed(RunningSwamp):
         self.begun_at = time.time()
 
     def arm(self, point: str, count: int = 1, action: str = "kill") -> None:
+        """Without a point it is disarmed."""
+        assert not point or point in {known.name for known in POINTS}, f"there is no point '{point}'"
         with suppress(BrokenPipeError):  # it has ended meanwhile
             os.write(self._control, f"{point}\t{count}\t{action}\n".encode())
 
@@ -92,7 +95,10 @@ class Cluster:
         self.machines: dict[str, Machine] = {}
         self.tokens: dict[str, str] = {}
 
-    def _start(self, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> RunningSwamp:
+    def _start(
+        self, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, inside: Sequence[str] = ()
+    ) -> RunningSwamp:
+        assert not inside, "everything is on this machine"
         armed = arguments[0] == "serve" or arguments[:2] == ("worker", "connect")
         process = (
             Armed(*arguments, cwd=cwd, env={**(env or {}), "CHAOS_SYNC": self.sync}, notes=self.notes.path)
