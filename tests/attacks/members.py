@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.e2e.stage import Stage
+from tests.waiting import wait_until
 from workers.identity import Identity
-from workers.session import Session, join
+from workers.session import NotReached, Session, join
 from workers.worker import Worker, WorkerOptions
 
 
@@ -19,7 +20,15 @@ def joined(stage: Stage, token: str, cache: str = "by-hand") -> Iterator[Session
     try:
         options = WorkerOptions(stage.url, lambda: (name, bytes.fromhex(secret)), 1, 1.0)
         worker = Worker(options, identity, stage.scratch, {})
-        session = join(stage.url, name, bytes.fromhex(secret), identity, worker._hello)
+
+        def welcomed() -> Session | None:
+            try:
+                return join(stage.url, name, bytes.fromhex(secret), identity, worker._hello)
+            except NotReached:  # an orchestrator that has just begun may not have Redis yet
+                return None
+
+        session = wait_until(welcomed, "the orchestrator to take the machine")
+        assert session
         try:
             yield session
         finally:
