@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from tests.contracts.picture import Picture, paint
 from tests.contracts.tools import VERSIONS, Dashboard, Tools, install
 from tests.e2e.stage import Stage
-from tests.processes import RunningSwamp, run_swamp
+from tests.processes import SWAMP, RunningSwamp, run_swamp
 
 
 @contextmanager
@@ -25,8 +25,10 @@ def performing(directory: Path) -> Iterator[Stage]:
     assert run_swamp("vault", "create", "local_encryption", "main", cwd=root).code == 0
     started: list[RunningSwamp] = []
 
-    def start(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> RunningSwamp:
-        started.append(RunningSwamp(*arguments, cwd=cwd, env=env))
+    def start(
+        *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, inside: Sequence[str] = ()
+    ) -> RunningSwamp:
+        started.append(RunningSwamp(*arguments, cwd=cwd, env=env, program=(*inside, SWAMP)))
         return started[-1]
 
     with tempfile.TemporaryDirectory(prefix="swamp-test-", dir="/tmp", ignore_cleanup_errors=True) as runtime:
