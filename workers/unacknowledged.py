@@ -31,6 +31,7 @@ class Unacknowledged:
 
     def __init__(self) -> None:
         self._last = 0
+        self.forgotten = 0  #: the last number that was acknowledged
         self._sent: dict[int, Sent] = {}
         self.size = 0  #: bytes
 
@@ -60,6 +61,7 @@ class Unacknowledged:
     def acknowledged(self, number: int) -> list[Sent]:
         """Forget everything up to this number; what was forgotten comes back."""
         done = []
+        self.forgotten = max(self.forgotten, min(number, self._last))
         while self._sent and (first := next(iter(self._sent))) <= number:
             sent = self._sent.pop(first)
             self.size -= sent.size

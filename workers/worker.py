@@ -560,6 +560,7 @@ class Worker:
             protocol=messages.PROTOCOL,
             version=swamp.__version__,
             epoch=self._epoch,
+            acknowledged=self._voice.sent.forgotten,
             platform=f"{platform.system().lower()}/{platform.machine()}",
             slots=self._slots.count,
             clock=iso(utc_now()),

@@ -272,6 +272,8 @@ class Enrollment:
             if machine is None or token is None:
                 raise SwampError(f"machine {machine_id} was bound and is not on record")
             member = core.membership.add(machine, digest, token, now)
+            if (member.epoch, member.number) < (hello.epoch, hello.acknowledged) and hello.acknowledged:
+                core.membership.catch_up(tx, member, hello.epoch, hello.acknowledged)
             member.platform, member.slots = hello.platform, hello.slots
             member.process = Process(hello.host, session.address, hello.pid, hello.version, hello.python)
             return _Joined(member, self._welcome(member, token, hello, password, session), decision.new_binding)

@@ -129,6 +129,15 @@ class Membership:
             self.password_hashes[machine.id] = password_hash
         return member
 
+    def catch_up(self, tx: sqlite3.Connection, member: Member, epoch: int, number: int) -> None:
+        """The machine was told that this database holds what it said up to there, and the database does not: it was
+        restored from a backup. What is missing will not come again; what follows it counts, and the inventory settles
+        the steps whose results were in it."""
+        text = "worker %s has delivered more than this repository holds; was it restored from a backup?"
+        log.warning(text, member.worker, extra=member.about)
+        tokens.advance(tx, member.machine, epoch, number)
+        member.epoch, member.number = epoch, number
+
     def joined(self, member: Member, session: Session) -> None:
         """After the commit of a join: its Redis user, and an empty stream down. Raises `redis.RedisError`."""
         self._transport.set_user(self._user(member))

@@ -491,6 +491,7 @@ class Hello:
     protocol: int
     version: str
     epoch: int
+    acknowledged: int  #: of this epoch's messages, those up to this number are forgotten
     platform: str  #: e.g. `linux/x86_64`
     slots: int
     clock: str  #: its time, ISO 8601
@@ -585,6 +586,7 @@ def pack_session(message: SessionMessage) -> bytes:
                     "protocol": message.protocol,
                     "version": message.version,
                     "epoch": message.epoch,
+                    "acknowledged": message.acknowledged,
                     "platform": message.platform,
                     "slots": message.slots,
                     "clock": message.clock,
@@ -641,6 +643,7 @@ def unpack_session(data: bytes) -> SessionMessage:
             protocol=_take(message, "protocol", int),
             version=_take(message, "version", str),
             epoch=_take(message, "epoch", int),
+            acknowledged=_take(message, "acknowledged", int),
             platform=_take(message, "platform", str),
             slots=_take(message, "slots", int),
             clock=_moment(message, "clock"),

@@ -21,7 +21,7 @@ def attempt(stage: Stage, token: str, directory: Path, gate: threading.Barrier) 
     name, _, secret = token.partition(".")
     identity = Identity.load_or_create(directory)
     hello = Hello(
-        messages.PROTOCOL, "0", identity.next_epoch(), "linux/x86_64", 1, iso(utc_now()), "thief", 1, "3", 30.0
+        messages.PROTOCOL, "0", identity.next_epoch(), 0, "linux/x86_64", 1, iso(utc_now()), "thief", 1, "3", 30.0
     )
     gate.wait()
     try:

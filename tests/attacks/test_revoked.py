@@ -49,7 +49,17 @@ class Stubborn:
     def join(self) -> Session:
         name, _, secret = self.token.partition(".")
         hello = Hello(
-            messages.PROTOCOL, "0", self.identity.next_epoch(), "linux/x86_64", 1, iso(utc_now()), "bad", 1, "3", 3600.0
+            messages.PROTOCOL,
+            "0",
+            self.identity.next_epoch(),
+            0,
+            "linux/x86_64",
+            1,
+            iso(utc_now()),
+            "bad",
+            1,
+            "3",
+            3600.0,
         )
         return join(self.stage.url, name, bytes.fromhex(secret), self.identity, lambda: hello)
 

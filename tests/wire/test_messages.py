@@ -243,7 +243,7 @@ def test_a_time_in_another_form_is_no_time(time: object) -> None:
 
 @pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf"), 1e10, 30, None])
 def test_what_is_no_time_to_wait_is_no_grace(grace: object) -> None:
-    hello = unpack(messages.pack_session(Hello(1, "0", 1, "x", 1, "2026-06-15T12:00:00.000Z", "h", 1, "3", 30.0)))
+    hello = unpack(messages.pack_session(Hello(1, "0", 1, 0, "x", 1, "2026-06-15T12:00:00.000Z", "h", 1, "3", 30.0)))
     assert isinstance(hello, dict)
     with pytest.raises(Malformed, match="'grace'"):
         messages.unpack_session(pack({**hello, "grace": grace}))

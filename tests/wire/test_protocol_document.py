@@ -77,7 +77,7 @@ DOWN: list[messages.DownBody] = [
     Cancel(DISPATCH, "the run was canceled", 10.0),
 ]
 SESSION: list[messages.SessionMessage] = [
-    Hello(1, "0.1.0", EPOCH, "linux/x86_64", 1, CLOCK, "box", 4242, "3.11.9", 30.0),
+    Hello(1, "0.1.0", EPOCH, 0, "linux/x86_64", 1, CLOCK, "box", 4242, "3.11.9", 30.0),
     Welcome(
         TARGET,
         TARGET,
