@@ -7,30 +7,22 @@ import os
 import secrets
 import signal
 import socket
-import urllib.error
 import urllib.request
+from contextlib import closing
 from typing import Any
 
+import pytest
 import redis
 
 from swamp.broker.acl import AclUser, orchestrator_rules, password_hash
 from swamp.broker.embedded import EmbeddedRedis
+from tests.e2e.asking import ask
 from tests.e2e.stage import Stage
+from tests.faults.servers import Server
 from tests.processes import RunningSwamp, free_port
 from tests.waiting import wait_until
 
 BUSY = 75
-
-
-def ask(port: int, path: str) -> tuple[int, dict[str, str]]:
-    """What a container engine would be told, which has no secret."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=20) as response:
-            return response.status, json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
 
 
 def test_the_orchestrator_is_ready_when_work_can_flow_and_alive_also_when_it_cannot(stage: Stage):
@@ -52,6 +44,27 @@ def test_the_orchestrator_is_ready_when_work_can_flow_and_alive_also_when_it_can
     with EmbeddedRedis.start(data, stage.runtime, [admin], port):
         wait_until(lambda: ask(stage.port, "/ready") == ready, "it to be ready again")
         assert orchestrator.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("hurt", "cure"),
+    [
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        ("CLIENT PAUSE 60000 WRITE", "CLIENT UNPAUSE"),
+    ],
+    ids=["it refuses writes", "it has become a replica", "it lets writes wait"],
+)
+def test_a_server_that_answers_whoever_reads_and_takes_no_word_is_noticed(stage: Stage, hurt: str, cure: str):
+    with Server(stage.scratch / "redis") as server, closing(server.client()) as client:
+        stage.serve("--redis-url", server.url)
+        wait_until(lambda: ask(stage.port, "/ready")[0] == 200, "it to be ready")
+        client.execute_command(*hurt.split())
+        assert client.exists("swamp:repo"), "whoever reads is answered"
+        wait_until(lambda: ask(stage.port, "/ready")[1].get("reason") == "redis", "it to notice", timeout=30)
+        assert ask(stage.port, "/health")[0] == 200
+        client.execute_command(*cure.split())
+        wait_until(lambda: ask(stage.port, "/ready")[0] == 200, "it to be ready again", timeout=30)
 
 
 def test_a_server_that_takes_connections_and_says_nothing_is_noticed(stage: Stage):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.asking import ask
 from tests.e2e.stage import Stage, step
 from tests.faults.scene import SOON, Scene, fill
 from tests.waiting import wait_until
@@ -57,6 +58,17 @@ def test_the_orchestrators_disk_full_with_its_server_on_it(stage: Stage, orchest
     scene.orchestrator.wait_for_line("trying again", SOON)
     filler.unlink()
     scene.all_is_well()
+
+
+def test_the_orchestrators_disk_full_is_why_it_is_not_ready(stage: Stage, orchestrators_disk: Path):
+    stage.serve()
+    wait_until(lambda: ask(stage.port, "/ready")[0] == 200, "it to be ready", SOON)
+    filler = fill(orchestrators_disk)
+    full = (503, {"status": "not ready", "reason": "disk"})
+    wait_until(lambda: ask(stage.port, "/ready") == full, "it to notice", SOON)
+    assert ask(stage.port, "/health")[0] == 200
+    filler.unlink()
+    wait_until(lambda: ask(stage.port, "/ready")[0] == 200, "it to be ready again", SOON)
 
 
 def test_a_run_that_cannot_be_recorded_is_not_accepted(stage: Stage, orchestrators_disk: Path):
