@@ -16,6 +16,13 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 MOST_TARGETS = 500  #: that have figures of their own; what is counted for more goes under `OTHERS`
 OTHERS = "(others)"
 
+# What can be counted of each, so that it is there with 0 before the first: Prometheus takes a counter that appears with
+# 1 for one that has not grown, and nobody would be woken by the first time.
+RUNS = ("succeeded", "failed", "canceled")
+MESSAGES_REFUSED = ("seal", "form", "order")
+DISPATCHES_REFUSED = ("seen", "unstarted", "gone", "unreadable", "unsigned", "foreign", "expired", "other")
+ENROLLMENTS = ("new", "again", "unknown_token", "revoked", "expired", "superseded", "already_bound")
+
 
 class Histogram:
     """Counts durations, in seconds."""
@@ -36,14 +43,16 @@ class Tally:
     steps: Counter[tuple[str, str]] = field(default_factory=Counter)  #: by target and outcome
     durations: dict[tuple[str, str], Histogram] = field(default_factory=dict)  #: by target and outcome
     waits: dict[str, Histogram] = field(default_factory=dict)  #: from dispatch to start, by target
-    runs: Counter[str] = field(default_factory=Counter)  #: by outcome
+    runs: Counter[str] = field(default_factory=lambda: _none_of(RUNS))  #: by outcome
     flush_lag: Histogram = field(default_factory=Histogram)  #: from result to disk; of a batch, the longest
     leases_expired: int = 0
     results_duplicate: int = 0
     redis_connections: int = 0
-    messages_refused: Counter[str] = field(default_factory=Counter)  #: by reason
-    dispatches_refused: Counter[str] = field(default_factory=Counter)  #: by the reason that a machine gave
-    enrollments: Counter[str] = field(default_factory=Counter)  #: by outcome; written by the event loop's thread
+    messages_refused: Counter[str] = field(default_factory=lambda: _none_of(MESSAGES_REFUSED))  #: by reason
+    #: by the reason that a machine gave
+    dispatches_refused: Counter[str] = field(default_factory=lambda: _none_of(DISPATCHES_REFUSED))
+    #: by outcome; written by the event loop's thread
+    enrollments: Counter[str] = field(default_factory=lambda: _none_of(ENROLLMENTS))
     _targets: set[str] = field(default_factory=set)
 
     def step_ended(self, target: str, outcome: str, duration_ms: int | None) -> None:
@@ -70,3 +79,7 @@ class Tally:
                 return OTHERS
             self._targets.add(target)
         return target
+
+
+def _none_of(keys: tuple[str, ...]) -> Counter[str]:
+    return Counter(dict.fromkeys(keys, 0))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contracts.picture import UNSPEAKABLE, Picture
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.xdist_group("contracts")
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
+ALERTS = Path(__file__).parents[2] / "docs" / "alerts.yml"
 NAMES = {
     *("rq_workers", "rq_jobs", "rq_workers_success", "rq_workers_failed", "rq_workers_working_time"),
     *("swamp_queue_depth", "swamp_queue_oldest_age_seconds", "swamp_step_schedule_to_start_seconds"),
@@ -110,6 +114,29 @@ def test_workers_and_redis_are_watched(picture: Picture):
     assert value(text, "swamp_redis_up") == 1
     assert 0 < value(text, "swamp_redis_memory_ratio") < 0.5
     assert value(text, "swamp_result_flush_lag_seconds_count") > 0
+
+
+def test_what_somebody_is_woken_by_is_there_before_it_happens_first(picture: Picture):
+    """An alert on a figure or label that is not there never comes; one on a counter that appears with 1 neither."""
+    text = scrape(picture)
+    names: set[str] = set()
+    labels: dict[tuple[str, str], set[str]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            names.add(sample.name)
+            for label, word in sample.labels.items():
+                labels.setdefault((sample.name, label), set()).add(word)
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert len(rules) > 5
+    for rule in rules:
+        asked = re.findall(r"\b((?:swamp|rq)_\w+)(?:\{(.*?)\})?", rule["expr"])
+        assert asked or rule["expr"].startswith("up{"), rule
+        for name, matchers in asked:
+            assert name in names, rule
+            for label, words in re.findall(r'(\w+)=~?"(.*?)"', matchers):
+                assert set(words.split("|")) <= labels[name, label], rule
+        told = re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])
+        assert all((asked[0][0], label) in labels for label in told), rule
 
 
 def test_nothing_that_a_step_is_given_or_says_is_in_it(picture: Picture):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from swamp.monitoring.tally import MOST_TARGETS, OTHERS, SECONDS, Histogram, Tally
+from swamp.monitoring.tally import DISPATCHES_REFUSED, MOST_TARGETS, OTHERS, SECONDS, Histogram, Tally
+from swamp.orchestrator.intake import REASONS
 
 
 def test_a_duration_is_in_the_first_bucket_that_holds_it():
@@ -18,3 +19,7 @@ def test_however_many_targets_there_ever_were_labels_are_bounded():
         tally.step_ended(f"t{number}", "succeeded", 5)
     assert len(tally.waits) == len(tally.steps) == len(tally.durations) == MOST_TARGETS + 1
     assert tally.steps[(OTHERS, "succeeded")] == 50
+
+
+def test_every_reason_that_a_machine_may_give_is_there_before_the_first():
+    assert {*REASONS, "other"} == set(DISPATCHES_REFUSED) == set(Tally().dispatches_refused)
