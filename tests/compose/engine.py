@@ -25,10 +25,14 @@ PACKAGES = ("docker.io", "iptables", "debootstrap", "iproute2")
 
 
 def run(
-    *words: str | Path, input: bytes | None = None, timeout: float = 600, env: Mapping[str, str] | None = None
+    *words: str | Path,
+    input: bytes | None = None,
+    timeout: float = 600,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> str:
     """Run a command to its end; what it printed. Raises AssertionError, with all that it said."""
-    done = subprocess.run(words, input=input, capture_output=True, timeout=timeout, check=False, env=env)
+    done = subprocess.run(words, input=input, capture_output=True, timeout=timeout, check=False, env=env, cwd=cwd)
     said = done.stdout.decode(errors="replace")
     assert done.returncode == 0, (
         f"{' '.join(map(str, words))}: {done.returncode}\n{said}{done.stderr.decode(errors='replace')}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.compose.engine import NAMESPACE, Engine, run
 from tests.compose.images import BASE, REDIS
+from tests.compose.shown import ROOT, shown
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 PROJECT = "swamp-test"
-SERVICES = ("orchestrator", "rq-dashboard", "rq-exporter")
+BUILT = ("redis-users", "orchestrator", "worker", "rq-dashboard", "rq-exporter")
 
 
 class Stack:
@@ -22,26 +24,59 @@ class Stack:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.typed: set[str] = set()
+        """What was typed of what the documents show."""
+        self.desk = engine.directory / "desk"
+        """Where it is typed: beside the files that it names, and where it may write."""
+        self.desk.mkdir()
+        (self.desk / "examples").symlink_to(ROOT / "examples")
         engine.environment |= {
+            "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
             "COMPOSE_PROJECT_NAME": PROJECT,
             "SWAMP_BASE_IMAGE": BASE,
             "SWAMP_REDIS_IMAGE": REDIS,
         }
 
+    def type(self, page: str, heading: str, block: int = 0, *, only: str = "", **words: str) -> list[str]:
+        """Type what the page shows in that block, or the lines of it that hold `only`. What each printed.
+
+        `words` stand for what the page has in <brackets>.
+        """
+        printed = []
+        for line in shown(page, heading)[block]:
+            if only in line:
+                self.typed.add(line)
+                command = line
+                for name, word in words.items():
+                    command = command.replace(f"<{name}>", word)
+                printed.append(run("sh", "-euc", command, cwd=self.desk, env=self.engine.environment))
+        assert printed, f"{page} shows no {only} below {heading}"
+        return printed
+
     def compose(self, *words: str | Path, input: bytes | None = None) -> str:
-        return self.engine.docker("compose", "--file", ROOT / "docker-compose.yml", *words, input=input)
+        return self.engine.docker("compose", *words, input=input)
 
     def build(self) -> None:
-        """With the host's network: the engine has none at that time."""
+        """With the host's network: the engine has none at that time. One after the other, so that each image takes over
+        the stages that those before it have made."""
         override = self.engine.directory / "build.yml"
-        override.write_text("services:\n" + "".join(f"  {name}: {{build: {{network: host}}}}\n" for name in SERVICES))
-        for (
-            service
-        ) in SERVICES:  # one after the other, so that each takes over the stages that the ones before have made
-            self.compose("--file", override, "build", "--quiet", service)
+        override.write_text("services:\n" + "".join(f"  {name}: {{build: {{network: host}}}}\n" for name in BUILT))
+        files = f"{self.engine.environment['COMPOSE_FILE']}:{override}"
+        with self.settings(COMPOSE_FILE=files, COMPOSE_PARALLEL_LIMIT="1"):
+            self.type("docs/operations.md", "Upgrade", only="docker compose build")
 
     def up(self, workers: int = 1) -> None:
         self.compose("up", "--detach", "--no-build", "--wait", "--scale", f"worker={workers}")
+
+    @contextmanager
+    def settings(self, **given: str) -> Iterator[None]:
+        """What the variables of docker-compose.yml are meanwhile."""
+        usual = dict(self.engine.environment)
+        self.engine.environment |= given
+        try:
+            yield
+        finally:
+            self.engine.environment = usual
 
     def swamp(self, *words: str, input: bytes | None = None) -> str:
         """A command of Swamp, beside the orchestrator."""
@@ -77,6 +112,15 @@ class Stack:
             "health to come back",
             120,
         )
+
+    def fetch(self, container: str, url: str, token: str) -> str:
+        """What a page answers to a program in that container which shows a token."""
+        script = (
+            "import sys, urllib.request as u\n"
+            "asked = u.Request(sys.argv[1], headers={'Authorization': 'Bearer ' + sys.stdin.read()})\n"
+            "print(u.urlopen(asked, timeout=20).read().decode())"
+        )
+        return self.engine.docker("exec", "-i", container, "python3", "-c", script, url, input=token.encode())
 
     def link_of(self, container: str) -> str:
         """The end of the container's cable that lies outside of it."""

@@ -13,14 +13,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from swamp.clock import from_iso
 from tests.compose import images
 from tests.compose.capability import missing_capability
 from tests.compose.engine import Engine, install_packages, remove_leftovers, remove_namespace
-from tests.compose.stack import PROJECT, ROOT, Stack
+from tests.compose.shown import all_shown, shown
+from tests.compose.stack import PROJECT, Stack
 from tests.compose.traces import traces_of
 from tests.waiting import wait_until
 
@@ -29,6 +32,8 @@ STEPS = 300
 FIRST_WORKER, SECOND_WORKER = f"{PROJECT}-worker-1", f"{PROJECT}-worker-2"
 SLOTS = len(os.sched_getaffinity(0))
 PATIENCE = 240.0
+TOKEN_SECONDS = 40
+IMAGE = "swamp:local"
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +85,9 @@ def noted(stack: Stack, name: str, word: str) -> int:
 def end_of(stack: Stack, run: str) -> list[dict[str, str]]:
     """The steps of the run, which has succeeded."""
     wait_until(lambda: status(stack, run) not in ("pending", "running"), "the run to end", PATIENCE)
-    assert status(stack, run) == "succeeded"
-    steps: list[dict[str, str]] = stack.json("workflow", "history", "get", run)["jobs"][0]["steps"]
+    ended = stack.json("workflow", "history", "get", run)
+    assert ended["status"] == "succeeded", ended["error"]
+    steps: list[dict[str, str]] = ended["jobs"][0]["steps"]
     assert {step["status"] for step in steps} == {"succeeded"}
     return steps
 
@@ -90,15 +96,16 @@ def status(stack: Stack, run: str) -> str:
     return str(stack.json("workflow", "history", "get", run)["status"])
 
 
+OPERATIONS = "docs/operations.md"
+
+
 def test_from_nothing_the_stack_comes_up_and_performs_the_tutorial(stack):
-    stack.up()
-    stack.swamp("model", "create", "command/shell", "remote-echo", "--arg", 'execute.run=echo "executed on a worker"')
-    stack.swamp(
-        "workflow", "create", "remote-demo", "--file", "-", input=(ROOT / "examples/remote-demo.yaml").read_bytes()
-    )
-    shown = stack.swamp("workflow", "run", "remote-demo")
-    assert "executed on a worker" in shown
-    assert "# remote-demo: succeeded" in shown
+    assert shown("README.md", "In containers")[0][:2] == shown(OPERATIONS, "Deploy")[0]
+    _, workers = stack.type(OPERATIONS, "Deploy")
+    assert "build-node" in workers
+    *_, run = stack.type(OPERATIONS, "Deploy", 1)
+    assert "executed on a worker" in run
+    assert "# remote-demo: succeeded" in run
     (token,) = stack.json("worker", "token", "list")
     assert token["name"] == "build-node"
 
@@ -117,9 +124,31 @@ def test_nothing_runs_as_root_or_on_a_file_system_that_it_may_write(stack):
 
 def test_scaled_to_three_each_replica_has_an_identity_of_its_own(stack):
     before = stack.connected()
-    stack.up(workers=3)
+    stack.type("README.md", "In containers", only="--scale worker=3")
     wait_until(lambda: len(stack.connected()) == 3, "three workers", PATIENCE)
     assert before < stack.connected()
+
+
+def test_it_can_be_watched_from_its_host_and_by_prometheus_in_another_container(stack):
+    everybody, _, verified, printed = stack.type(OPERATIONS, "Watch")
+    assert all(name in everybody and name in verified for name in stack.connected())
+    (token,) = [line.strip() for line in printed.splitlines() if "swamp-client." in line]
+    (other,) = stack.containers("rq-exporter")
+    figures = stack.fetch(other, "http://orchestrator:9090/metrics", token)
+    assert figures.count('target="build-node",worker="build-node-') == 2 * 3, "up, and the age of the heartbeat"
+    counted = 'swamp_steps_total{outcome="succeeded",target="build-node"} 4.0'
+    assert counted in figures, "the tutorial's, and a probe of each worker"
+    with pytest.raises(AssertionError, match="HTTP Error 403"):
+        stack.fetch(other, "http://orchestrator:9090/metrics", token[:-1] + "x")
+
+
+def test_a_drained_worker_leaves_work_to_the_others_until_it_is_resumed(stack):
+    drained, *others = sorted(stack.connected())
+    stack.type(OPERATIONS, "Upgrade", 1, only="drain", name=drained)
+    steps = end_of(stack, work(stack, "drained", 9, 0.2, "fail"))
+    assert {step["worker"] for step in steps} <= {*others}
+    stack.type(OPERATIONS, "Upgrade", 1, only="resume", name=drained)
+    assert drained in stack.connected()
 
 
 def test_a_crashed_worker_comes_back_as_who_it_was_and_its_steps_run_elsewhere(stack):
@@ -137,7 +166,7 @@ def test_a_crashed_worker_comes_back_as_who_it_was_and_its_steps_run_elsewhere(s
 
 def test_redis_and_orchestrator_crash_and_a_worker_is_cut_off_and_every_step_runs_once(stack):
     names = stack.connected()
-    run = work(stack, "once", STEPS, 1, "fail")
+    run = work(stack, "once", STEPS, 0.7, "fail")
     wait_until(lambda: noted(stack, "once", "end") >= 10, "the first steps to end", PATIENCE)
     link = stack.link_of(FIRST_WORKER)
     stack.set_link(link, "down")
@@ -150,6 +179,54 @@ def test_redis_and_orchestrator_crash_and_a_worker_is_cut_off_and_every_step_run
     wait_until(lambda: stack.connected() == names, "all to be back, each as who it was", PATIENCE)
 
 
+def test_the_token_is_extended_in_its_file_before_it_expires_and_workers_read_it_again(stack):
+    names = stack.connected()
+    file = ("--output-file", "/run/swamp/token/build-node")
+    stack.swamp("worker", "token", "rotate", "build-node", "--duration", f"{TOKEN_SECONDS}s", *file)
+    first, expires = token_in_file(stack), expiry(stack)
+    within = {"SWAMP_TOKEN_EXTEND_WITHIN": f"{TOKEN_SECONDS - 10}s", "SWAMP_TOKEN_CHECK_EVERY": "1s"}
+    with stack.settings(**within):
+        stack.up(workers=3)  # another orchestrator, whom the workers have to join: with what the file holds now
+        wait_until(lambda: stack.connected() == names, "all to be back", PATIENCE)
+        wait_until(lambda: expiry(stack) > expires, "the token to be extended", PATIENCE)
+        assert token_in_file(stack) != first
+        wait_until(lambda: now() > expires, "the time that it had at first to be over", PATIENCE)
+        assert len(end_of(stack, work(stack, "extended", 9, 0.2, "fail"))) == 9
+        stack.crash(FIRST_WORKER)
+        wait_until(lambda: stack.connected() == names, "it to join by the file as it is now", PATIENCE)
+    stack.swamp("worker", "token", "rotate", "build-node", "--duration", "90d", *file)
+    stack.up(workers=3)
+    wait_until(lambda: stack.connected() == names, "all to be back", PATIENCE)
+
+
+def token_in_file(stack: Stack) -> str:
+    (container,) = stack.containers("orchestrator")
+    return stack.engine.docker("exec", container, "cat", "/run/swamp/token/build-node")
+
+
+def expiry(stack: Stack) -> datetime:
+    (token,) = stack.json("worker", "token", "list")
+    return from_iso(token["expiresAt"])
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_new_image_is_taken_into_use_under_load_and_no_step_fails(stack):
+    names = stack.connected()
+    run = work(stack, "upgrade", STEPS, 0.7, "fail")
+    wait_until(lambda: noted(stack, "upgrade", "end") >= 6, "the first steps to end", PATIENCE)
+    newer = f"FROM {IMAGE}\nLABEL next=yes\n".encode()
+    stack.engine.docker("build", "--quiet", "--network=none", "--tag", IMAGE, "-", input=newer)
+    stack.type(OPERATIONS, "Upgrade", only="docker compose up")
+    assert len(end_of(stack, run)) == STEPS
+    assert noted(stack, "upgrade", "start") == noted(stack, "upgrade", "end") == STEPS
+    assert stack.connected() == names
+    for container in (*stack.containers("orchestrator"), *stack.containers("worker")):
+        assert stack.state(container)["Config"]["Labels"]["next"] == "yes"
+
+
 def test_stopped_under_load_and_started_again_it_finds_everything(stack):
     names = stack.connected()
     run = work(stack, "again", 60, 1, "fail")
@@ -159,9 +236,34 @@ def test_stopped_under_load_and_started_again_it_finds_everything(stack):
     wait_until(lambda: stack.connected() == names, "the same machines to be back", PATIENCE)
     assert len(end_of(stack, run)) == 60
     assert noted(stack, "again", "start") == noted(stack, "again", "end") == 60
-    found = stack.json("data", "query", 'modelName == "remote-echo" && specName == "result"')["results"]
-    assert [result["attributes"]["stdout"] for result in found] == ["executed on a worker"]
+    assert first_result(stack) == ["executed on a worker"]
     assert len(stack.json("worker", "token", "list")) == 1
+
+
+def first_result(stack: Stack) -> list[str]:
+    found = stack.json("data", "query", 'modelName == "remote-echo" && specName == "result"')["results"]
+    return [result["attributes"]["stdout"] for result in found]
+
+
+def test_a_backup_that_was_taken_under_load_makes_a_swamp_that_has_everything(stack):
+    run = work(stack, "backup", 60, 0.7, "retry")
+    wait_until(lambda: noted(stack, "backup", "end") >= 12, "the first steps to end", PATIENCE)
+    stack.type(OPERATIONS, "Back up")
+    assert len(end_of(stack, run)) == 60
+    assert noted(stack, "backup", "start") == noted(stack, "backup", "end") == 60, "it disturbed nothing"
+
+    stack.compose("down", "--volumes")  # the machine burns down
+    stack.type(OPERATIONS, "Back up", 1)
+    assert len(end_of(stack, run)) == 60
+    assert noted(stack, "backup", "end") < 60, "it goes on, and does not begin anew"
+    assert first_result(stack) == ["executed on a worker"]
+    assert len(stack.connected()) == 3
+    statuses = {run["status"] for run in stack.json("workflow", "history", "search")}
+    assert statuses == {"succeeded"}
+
+
+def test_every_command_that_the_documents_show_was_typed(stack):
+    assert all_shown() - stack.typed == set()
 
 
 def test_nothing_stays_behind(stack):
