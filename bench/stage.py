@@ -41,6 +41,7 @@ class Ran:
     steps: int  #: that succeeded
     results: int  #: found by `swamp data query`
     per_second: float  #: from the first result on disk to the last
+    whole_per_second: float  #: from the acceptance of the run to its end
     seconds: float  #: the whole command
     cpu: dict[str, float]  #: seconds, by process
     others: float  #: processors kept busy by others
@@ -149,11 +150,13 @@ class Stage:
             raise BenchFailed(f"the workflow ended with {code}:\n{shown[-2000:]}\n{self.orchestrator.output()[-2000:]}")
         cpu, others = meter.read(more=[usage])
         run_id, steps, first, last = self._finished(workflow)
+        accepted, ended = self._run_times(run_id)
         return Ran(
             run_id=run_id,
             steps=steps,
             results=self._queryable(run_id),
             per_second=(steps - 1) / max(last - first, 0.001),
+            whole_per_second=steps / max(ended - accepted, 0.001),
             seconds=seconds,
             cpu={**cpu, "command": usage},
             others=others,
@@ -203,6 +206,19 @@ class Stage:
                 (run_id,),
             ).fetchone()
         return run_id, steps, datetime.fromisoformat(first).timestamp(), datetime.fromisoformat(last).timestamp()
+
+    def _run_times(self, run_id: str) -> tuple[float, float]:
+        """When the run was accepted and when it had ended, as its own events say (unix seconds)."""
+        with closing(sqlite3.connect(f"file:{self.root / '.swamp/data/swamp.db'}?mode=ro", uri=True)) as database:
+            times = dict(
+                database.execute(
+                    "SELECT event ->> 'kind', event ->> 'time' FROM run_events WHERE run_id = ?"
+                    " AND event ->> 'kind' IN ('run-accepted', 'run-finished')",
+                    (run_id,),
+                )
+            )
+        accepted, ended = (datetime.fromisoformat(times[kind]).timestamp() for kind in ("run-accepted", "run-finished"))
+        return accepted, ended
 
     def _queryable(self, run_id: str) -> int:
         predicate = f'runId == "{run_id}" && specName == "result" && version > 0'
