@@ -33,10 +33,10 @@ import swamp
 from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
 from swamp.errors import NotAllowed
+from swamp.interpreter import settle_in
 from swamp.models.invocation import Outcome
 from swamp.names import run_of
 from swamp.pace import Pace
-from swamp.threads import hand_over_soon
 from swamp.wire import messages
 from swamp.wire.envelope import Box, machine_keys
 from swamp.wire.messages import (
@@ -177,7 +177,7 @@ class Worker:
     def run(self) -> bool:
         """Work until asked to stop; True if every step under way was finished. Raises `NotAllowed` when the
         orchestrator turns this machine away."""
-        hand_over_soon()
+        settle_in()
         for dispatch, content in self._outbox.items():
             self._names[dispatch] = dispatch
             self._ready(dispatch, content, big=bool(blobs_of(content)))

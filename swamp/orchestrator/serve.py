@@ -24,6 +24,7 @@ from swamp.clock import iso, utc_now
 from swamp.data.store import Store
 from swamp.errors import Busy, Invalid
 from swamp.files import make_private_dir, write_atomically
+from swamp.interpreter import settle_in
 from swamp.models.environment import step_environment
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
@@ -35,7 +36,6 @@ from swamp.orchestrator.slowness import Slowness
 from swamp.orchestrator.transport import BellListener, RedisAddress, Transport
 from swamp.orchestrator.web import WebServer
 from swamp.repo import Repo
-from swamp.threads import hand_over_soon
 from swamp.tls import fingerprint, names_of, server_context
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         check_binding(options.host, tls=options.certificate is not None, insecure=options.insecure_bind),
         check_redis(options.redis.url, options.redis.worker_url, insecure=options.redis.insecure),
     ]
-    hand_over_soon()
+    settle_in()
     tls = server_context(options.certificate, options.key) if options.certificate is not None else None
     with ExitStack() as stack:
         stack.enter_context(_only_one(repo))
