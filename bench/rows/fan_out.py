@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from bench.figures import OTHERS, Contender, Measured, Row, per_thousand
 from bench.peers import HUEY, RQ_FORK, RQ_SIMPLE, Peer, peer_stage
-from bench.procfs import Group, Meter, proportional_mb, resident_mb
+from bench.procfs import Group, Meter, children, proportional_mb, resident_mb
 from bench.running import BenchFailed
 from bench.stage import SHELL, expect, stage
 
@@ -56,6 +56,7 @@ def memory_row(steps: int, *, peers: bool) -> Row:
         (
             *("orchestrator idle", "orchestrator after", "orchestrator after, shared pages divided"),
             *("worker idle", "worker after", "worker after, shared pages divided"),
+            *("keeper after", "keeper after, shared pages divided"),
             *("redis idle", "redis after"),
         ),
         tuple(contenders),
@@ -81,10 +82,16 @@ def _swamp_memory(steps: int) -> Measured:
     with stage() as here:
         here.serve()
         here.work("16")
-        found = {f"{name} idle": resident_mb(group) for name, group in here.groups.items()}
+        (keeper,) = children(here.worker.pid)
+        groups = {
+            **here.groups,
+            "worker": Group(here.worker.pid, without=(keeper,)),
+            "keeper": Group(keeper),
+        }
+        found = {f"{name} idle": resident_mb(group) for name, group in groups.items()}
         here.workflow("fan", steps, "probe", "echo")
         expect(here.run("fan"), steps)
-        return {**found, **_memory_after(here.groups)}
+        return {**found, **_memory_after(groups)}
 
 
 def _peer(peer: Peer, kind: str, steps: int) -> Contender:
