@@ -37,7 +37,7 @@ faults: $(VENV)/.installed-dev ## let networks, Redis servers and disks fail for
 	@$(BIN)/python -m tests.faults.debian_redis
 	FAULTS_OUTAGE=$${FAULTS_OUTAGE:-600} $(BIN)/pytest $(PYTEST_ARGS) tests/faults/*.py
 
-attacks-bite: $(VENV)/.installed-dev ## take out each defence in turn, and see the attack that it stops succeed
+attacks-bite: $(VENV)/.installed-dev ## take out each defence in turn, and what keeps each promise, and see the test for it fail
 	@$(BIN)/python -m tests.attacks.bite
 
 compose-test: $(VENV)/.installed-dev ## run docker-compose.yml for real: crash, cut, scale, stop and start it (root; Debian; installs its engine)

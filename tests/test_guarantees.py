@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.attacks.bites import Bite, every_bite
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 PROMISES = re.findall(r"^## (G\d+)\. .*\n((?:(?!^## ).*\n)*)", TEXT, re.MULTILINE)
@@ -43,3 +45,15 @@ def test_every_test_named_on_the_page_exists(file: str, name: str):
 
 def test_no_test_is_named_in_another_form():
     assert len(re.findall(r"tests/[\w/]+\.py::", TEXT)) == len(re.findall(r"`tests/[\w/]+\.py::\w+`", TEXT))
+
+
+@pytest.mark.parametrize("promise", [name for name, _ in PROMISES])
+def test_something_that_keeps_each_promise_is_taken_out_in_turn(promise: str):
+    assert [name for name in every_bite() if name.startswith(f"{promise}: ")]
+
+
+@pytest.mark.parametrize("bite", every_bite().values(), ids=lambda bite: bite.name)
+def test_every_experiment_that_has_to_fail_without_something_exists(bite: Bite):
+    file, _, name = bite.attack.partition("[")[0].partition("::")
+    assert (ROOT / file).is_file()
+    assert not name or name in set(names_of(ROOT / file))

@@ -71,6 +71,29 @@ def test_a_dispatch_that_was_run_is_not_run_again(stage: Stage, intruder: Intrud
     assert orchestrator.running
 
 
+def test_a_dispatch_that_runs_is_not_begun_by_another_machine(stage: Stage, intruder: Intruder):
+    """Signed for the target, not expired, and new to that machine: only the grant is not there."""
+    token = str(stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "9")["token"])
+    orchestrator = stage.serve()
+    stage.worker(token, "cache-1", "--concurrency", "1")
+    client = intruder(stage)
+    runs, go = stage.scratch / "runs", stage.scratch / "go"
+    stage.task("once", f"echo run >> {runs}; {until(go)}", "fleet")
+    run = stage.start_run("once")
+    wait_until(runs.exists, "the step to run")
+    (key,) = client.keys("rq:job:fleet--*")
+    other = stage.worker(token, "cache-2")
+    client.rpush("rq:queue:fleet", key.decode().removeprefix("rq:job:"))
+    other.wait_for_line("step build/once received")
+    (second,) = stage.rows("SELECT id FROM machines WHERE id != (SELECT machine FROM dispatches)")
+    claims = keyspace.claimed(str(second[0]))
+    wait_until(lambda: client.llen(claims) == 0, "the claim to be given up")
+    go.touch()
+    assert run.wait_for_end() == 0
+    assert runs.read_text().splitlines() == ["run"]
+    assert orchestrator.running
+
+
 def test_a_forged_result_ends_no_step(stage: Stage, intruder: Intruder):
     token = stage.token()
     orchestrator = stage.serve()

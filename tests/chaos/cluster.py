@@ -29,11 +29,13 @@ from tests.waiting import wait_until
 ARMED = Path(__file__).with_name("armed.py")
 NODE, FLEET = "node", "fleet"
 
-#: What every step does first: note that it runs, synced.
-NOTE = (
+#: What every step does first: note that it runs.
+RAN = (
     r'printf "ran\t%s\t%s\t%s\t%s\n" "$CHAOS_DISPATCH" "$CHAOS_MACHINE" "$CHAOS_EPOCH" "$(date +%s.%N)"'
-    ' >> "$CHAOS_NOTES" && sync "$CHAOS_NOTES"; '
+    ' >> "$CHAOS_NOTES"'
 )
+#: And that synced.
+NOTE = RAN + ' && sync "$CHAOS_NOTES"; '
 
 
 class Armed(RunningSwamp):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.experiments import Report, frozen, restarts, rolling, storm, unbegun
+from tests.chaos.experiments import Report, bounds, frozen, handed_over, restarts, rolling, storm, unbegun
 from tests.chaos.points import POINTS
 
 #: One on either side of each commit and each hand-over.
@@ -32,6 +32,10 @@ def test_whatever_is_killed_at_whichever_point_every_run_ends_and_nothing_starts
     check(storm(20, list(SHORT), 300, calm=0, until_hit=True, width=6))
 
 
+def test_a_result_is_neither_lost_nor_taken_twice_by_an_orchestrator_that_is_killed_while_it_takes_it():
+    check(handed_over())
+
+
 def test_workers_that_stood_still_longer_than_their_lease_change_nothing():
     check(frozen())
 
@@ -42,6 +46,10 @@ def test_what_a_killed_worker_had_not_begun_is_begun_anew_also_after_a_restart_o
 
 def test_an_orchestrator_restarted_again_and_again_under_load_costs_no_step():
     check(restarts(21, 4))
+
+
+def test_what_redis_holds_does_not_pile_up():
+    check(bounds(4_500, 3, {"keys": 1.0, "server kB in use": 100.0}))
 
 
 def test_workers_restarted_one_after_the_other_under_load_cost_no_step():

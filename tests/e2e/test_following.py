@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import uuid
 from pathlib import Path
@@ -32,9 +33,11 @@ def count(stage: Stage, name: str = "counter", target: str = "node") -> Path:
 
 
 def sleeper(stage: Stage, name: str = "sleeper", target: str = "node") -> Path:
-    """A workflow of one step that runs until it is killed; the file that is returned will hold two process ids."""
+    """A workflow of one step that runs until it is killed; the file that is returned will hold two process ids. On a
+    target the second is of a process in a session of its own, where the system has such a command."""
     pids = stage.scratch / f"{name}-pids"
-    stage.task(name, f"sleep 600 & echo $$ $! > {pids}.new && mv {pids}.new {pids}; wait", target)
+    apart = "setsid " if target and shutil.which("setsid") else ""
+    stage.task(name, f"{apart}sleep 600 & echo $$ $! > {pids}.new && mv {pids}.new {pids}; wait", target)
     return pids
 
 
