@@ -15,7 +15,7 @@ from bench.rows.idle import idle_row
 from bench.rows.latency import command_row, latency_row
 from bench.rows.length import length_row
 from bench.rows.round_trips import round_trip_row
-from bench.rows.tunnel import tunnel_row
+from bench.rows.tunnel import tunnel_idle_row, tunnel_row
 from bench.running import BenchFailed
 from bench.stages import stage_tables
 
@@ -76,6 +76,7 @@ def _rows(options: argparse.Namespace) -> list[Row]:
         length_row(options.steps or (100_000 if options.full else 20_000)),
         memory_row(options.steps or 10_000, peers=peers),
         tunnel_row(options.steps or 10_000),
+        tunnel_idle_row(min(options.workers, 100), options.seconds),
     ]
     return [row for row in rows if not options.only or row.letter in options.only]
 
@@ -88,8 +89,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions of each row (default: 3)")
     parser.add_argument("--steps", type=int, metavar="N", help="steps per row, instead of each row's own number")
     parser.add_argument("--full", action="store_true", help="row g with 100,000 steps instead of 20,000")
-    parser.add_argument("--workers", type=int, default=500, metavar="N", help="idle workers of row f (default: 500)")
-    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long row f looks (default: 30)")
+    parser.add_argument(
+        "--workers", type=int, default=500, metavar="N", help="idle workers of row f (default: 500), in j at most 100"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=30, metavar="S", help="how long rows f and j look (default: 30)"
+    )
     parser.add_argument("--stages", action="store_true", help="where the time of a step goes, by stage; nothing else")
     parser.add_argument("--no-peers", action="store_true", help="Swamp alone; makes no environments")
     parser.add_argument("--json", action="store_true", help="one JSON document, with every sample")

@@ -12,19 +12,22 @@ from bench.procfs import Meter, resident_mb
 from bench.running import Running, wait_until
 from bench.stage import stage
 
+COLUMNS = ("orchestrator CPU %", "redis CPU %", "orchestrator MB", "redis MB", "joined in s", "holder CPU %")
+
 
 def idle_row(workers: int, seconds: float) -> Row:
     return Row(
         "f",
         f"orchestrator with {workers} idle workers (one process holds them), over {seconds:g} s",
-        ("orchestrator CPU %", "redis CPU %", "orchestrator MB", "redis MB", "joined in s", "holder CPU %"),
-        (Contender("swamp", lambda: _swamp(workers, seconds)),),
+        COLUMNS,
+        (Contender("swamp", lambda: idle(workers, seconds)),),
     )
 
 
-def _swamp(workers: int, seconds: float) -> Measured:
-    with stage() as here:
-        here.serve()
+def idle(workers: int, seconds: float, host: str = "127.0.0.1", *arguments: str) -> Measured:
+    """With an orchestrator at this address, started with these arguments."""
+    with stage(host) as here:
+        here.serve(*arguments)
         token = here.token("--max-enrollments", "unlimited")
         machines = here.scratch / "machines"
         command: list[str | Path] = [

@@ -1,4 +1,4 @@
-"""What it costs that a worker reaches Redis through the orchestrator's port (i)."""
+"""What it costs that a worker reaches Redis through the orchestrator's port: work (i), and waiting (j)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from statistics import median
 
 from bench.figures import OTHERS, Contender, Measured, Row, per_thousand, percentile
+from bench.rows.idle import COLUMNS, idle
 from bench.running import BenchFailed
 from bench.stage import expect, stage
 
@@ -22,6 +23,18 @@ def tunnel_row(steps: int) -> Row:
             Contender("through the tunnel", lambda: _measure(_own_address(), steps, runs)),
         ),
         ("directly",),
+    )
+
+
+def tunnel_idle_row(workers: int, seconds: float) -> Row:
+    return Row(
+        "j",
+        f"{workers} idle workers as in f, Redis reached by them",
+        COLUMNS,
+        (
+            Contender("directly", lambda: idle(workers, seconds)),
+            Contender("through the tunnel", lambda: idle(workers, seconds, _own_address(), "--insecure-bind")),
+        ),
     )
 
 

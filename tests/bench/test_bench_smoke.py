@@ -33,6 +33,14 @@ def test_the_bench_measures_a_small_fan_out_and_the_way_of_one_step():
         assert {"orchestrator", "worker", "redis"} <= set(swamp["cpuSecondsPer1000Steps"])
 
 
+def test_the_bench_measures_what_the_tunnel_costs():
+    rows = bench("--steps", "50", "--only", "i,j", "--workers", "3", "--seconds", "1")
+    assert set(rows) == {"i", "j"}
+    for row in rows.values():
+        assert [contender["name"] for contender in row["contenders"]] == ["directly", "through the tunnel"]
+        assert all(contender["figures"] for contender in row["contenders"])
+
+
 def test_the_bench_tells_the_stages_of_a_step():
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--stages", "--steps", "50"],
