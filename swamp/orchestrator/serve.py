@@ -28,6 +28,7 @@ from swamp.interpreter import settle_in
 from swamp.models.environment import step_environment
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
+from swamp.orchestrator.descriptors import make_room
 from swamp.orchestrator.exposure import check_binding, check_redis
 from swamp.orchestrator.gate import Gate, Reception
 from swamp.orchestrator.keys import OrchestratorKeys, load_or_create_keys
@@ -68,6 +69,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         check_redis(options.redis.url, options.redis.worker_url, insecure=options.redis.insecure),
     ]
     settle_in()
+    make_room()
     tls = server_context(options.certificate, options.key) if options.certificate is not None else None
     with ExitStack() as stack:
         stack.enter_context(_only_one(repo))

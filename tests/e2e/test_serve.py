@@ -8,7 +8,8 @@ import secrets
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,16 @@ def test_a_second_ctrl_c_ends_a_step_that_will_not_go(stage: Stage):
     assert not is_alive(int(deaf.read_text()))
     assert stage.statuses() == {"deaf": "canceled"}
     stage.nothing_serves()
+
+
+def test_many_connections_do_not_use_up_what_a_system_lets_a_program_open_at_first(stage: Stage):
+    """128 open files here; most systems give 1,024, and 150 workers on other machines would have them all."""
+    stage = replace(stage, inside=("sh", "-c", 'ulimit -Sn 128; exec "$@"', "sh"))
+    token = stage.token()
+    stage.serve()
+    with ExitStack() as open_ones:
+        for _ in range(300):
+            open_ones.enter_context(closing(socket.create_connection(("127.0.0.1", stage.port))))
+        stage.worker(token)
+        stage.task("hello", "echo hello")
+        stage.run("hello")
