@@ -39,6 +39,7 @@ from workers.identity import Identity, Orchestrator
 from workers.tunnel import Tunnel
 
 CONNECT_SECONDS = 10.0
+PING_SECONDS = 20.0
 #: What goes wrong with a connection is told by who uses it.
 _NO_LOG = logging.getLogger("swamp.worker.connection")
 _NO_LOG.setLevel(logging.CRITICAL + 1)
@@ -76,7 +77,7 @@ class Session:
     def __init__(
         self, websocket: ClientConnection, noise: Initiator, welcome: Welcome, meet: Callable[[Wanted], _Met]
     ) -> None:
-        """`meet` shakes hands once more; it raises `NotReached`."""
+        """`meet` shakes hands once more, for a tunnel; it raises `NotReached`."""
         self.welcome = welcome
         self._meet = meet
         self._websocket = websocket
@@ -199,10 +200,20 @@ def join(
     except BaseException:
         met.websocket.close()
         raise
-    return Session(met.websocket, met.noise, answer, meet)
+    # What is sent through a tunnel misses its answer by itself when the network is gone: it needs no pings.
+    return Session(met.websocket, met.noise, answer, partial(meet, ping=None))
 
 
-def _meet(url: str, token: str, secret: bytes, identity: Identity, ca_certificate: Path | None, wanted: Wanted) -> _Met:
+def _meet(
+    url: str,
+    token: str,
+    secret: bytes,
+    identity: Identity,
+    ca_certificate: Path | None,
+    wanted: Wanted,
+    *,
+    ping: float | None = PING_SECONDS,
+) -> _Met:
     """Raises `NotReached` and `TurnedAway`, as `join`."""
     try:
         websocket = connect(
@@ -210,6 +221,8 @@ def _meet(url: str, token: str, secret: bytes, identity: Identity, ca_certificat
             ssl=client_context(ca_certificate) if urlsplit(url).scheme == "wss" else None,
             open_timeout=CONNECT_SECONDS,
             close_timeout=2,
+            ping_interval=ping,
+            ping_timeout=PING_SECONDS,
             compression=None,
             max_size=None,
             user_agent_header=None,
