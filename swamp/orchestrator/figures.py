@@ -33,12 +33,14 @@ def _books(core: Core) -> Books | None:
 def gauges(core: Core, now: float) -> Gauges:
     """`now` is monotonic, in seconds. Copies what the core's thread may change meanwhile."""
     members = list(core.members.values())
-    lanes = dict(core.ledger.lanes)
+    # A target that has machines and has had no work yet has a queue too, an empty one.
+    queues: dict[str, Lane | None] = {**dict.fromkeys(member.target for member in members), **core.ledger.lanes}
     up = [member for member in members if member.connected]
     busy = sum(min(len(member.running), member.slots) for member in up)
     return Gauges(
         queues=tuple(
-            QueueGauge(target, len(lane.queued), _oldest(lane, now)) for target, lane in sorted(lanes.items())
+            QueueGauge(target, len(lane.queued), _oldest(lane, now)) if lane else QueueGauge(target, 0, 0.0)
+            for target, lane in sorted(queues.items())
         ),
         workers=tuple(
             WorkerGauge(member.worker, member.target, member.connected, max(0.0, now - member.lease.heard_at))
