@@ -41,7 +41,7 @@ attacks-bite: $(VENV)/.installed-dev ## take out each defence in turn, and what 
 	@$(BIN)/python -m tests.attacks.bite
 
 compose-test: $(VENV)/.installed-dev ## run docker-compose.yml for real: crash, cut, scale, stop and start it (root; Debian; installs its engine)
-	$(BIN)/pytest -vv -rs --durations=0 tests/compose/story.py
+	$(BIN)/pytest -vv -x -rs --durations=0 tests/compose/story.py
 
 bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS="--only a,c --repeat 3" measures less
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -107,11 +107,15 @@ class Stack:
         self.wait_healthy(container)
 
     def wait_healthy(self, container: str) -> None:
-        wait_until(
-            lambda: self.state(container)["State"].get("Health", {}).get("Status") == "healthy",
-            "health to come back",
-            120,
-        )
+        try:
+            wait_until(
+                lambda: self.state(container)["State"].get("Health", {}).get("Status") == "healthy",
+                "health to come back",
+                240,
+            )
+        except AssertionError as error:
+            log = run("sh", "-c", f"docker logs --tail 50 {container} 2>&1", env=self.engine.environment)
+            raise AssertionError(f"{error}\n{self.state(container)['State']}\n{log}") from None
 
     def fetch(self, container: str, url: str, token: str) -> str:
         """What a page answers to a program in that container which shows a token."""
