@@ -6,12 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import StartSwamp
+from tests.e2e.leaks import secrets_told
 from tests.e2e.stage import Stage
-from tests.processes import run_swamp
+from tests.processes import RunningSwamp, run_swamp
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +33,17 @@ def runtime() -> Iterator[Path]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, initialized: Path, runtime: Path, start_swamp: StartSwamp) -> Stage:
+def stage(tmp_path: Path, initialized: Path, runtime: Path, start_swamp: StartSwamp) -> Iterator[Stage]:
+    """At the end, while its processes still run, no secret is anywhere but where it is kept."""
     root, scratch = tmp_path / "repository", tmp_path / "scratch"
     shutil.copytree(initialized, root)
     scratch.mkdir()
-    return Stage(root, scratch, runtime, start_swamp)
+    started: list[RunningSwamp] = []
+
+    def start(*arguments: str | Path, **how: Any) -> RunningSwamp:
+        started.append(start_swamp(*arguments, **how))
+        return started[-1]
+
+    stage = Stage(root, scratch, runtime, start)
+    yield stage
+    assert secrets_told(root, scratch, [one for one in started if one not in stage.blabs]) == []

@@ -48,6 +48,7 @@ class Stage:
     runtime: Path  #: where sockets are made
     start_swamp: Start
     port: int = field(default_factory=free_port)
+    blabs: list[RunningSwamp] = field(default_factory=list)  #: those which print secrets, as their test wants it
     inside: Sequence[str] = ()  #: a command by which everything is run, somewhere else
     host: str = "localhost"
 

@@ -15,29 +15,45 @@ NOT_ALLOWED = 4
 PUT_OUT = "the orchestrator turned this machine away: token 'brief' expired at "
 
 
-def begin(stage: Stage, duration: str = "4s", grace: str = "60") -> tuple[str, RunningSwamp, RunningSwamp]:
-    """A step that runs on a machine whose token expires meanwhile, and one that waits behind it; token, worker, run."""
+def connect(stage: Stage, cache: str = "cache", grace: str = "60") -> RunningSwamp:
+    return stage.start(
+        "worker", "connect", stage.url, "--token-file", stage.scratch / "token", "--cache-dir", stage.scratch / cache,
+        "--concurrency", "1", "--grace", grace,
+    )  # fmt: skip
+
+
+def begin(stage: Stage, grace: str = "60") -> tuple[RunningSwamp, RunningSwamp]:
+    """A step that runs on a machine, and one to come behind it; the worker, the run."""
     began, go = stage.scratch / "began", stage.scratch / "go"
     stage.task("long", f"touch {began}; {until(go)}; echo done", "brief")
     stage.task("late", f"touch {stage.scratch / 'late'}", "brief")
-    token = stage.token("brief", duration)
-    worker = stage.worker(token, "cache", "--concurrency", "1", "--grace", grace)
+    (stage.scratch / "token").write_text(stage.token("brief"))
+    worker = connect(stage, grace=grace)
+    worker.wait_for_line("waiting for work")
     run = stage.start_run("long")
     wait_until(began.exists, "the step to begin")
-    return token, worker, run
+    return worker, run
 
 
-def expired(stage: Stage, worker: RunningSwamp) -> None:
-    """Wait until the worker knows."""
-    worker.wait_for_line("token brief has expired: no new steps are taken; what runs may be delivered until")
-    wait_until(lambda: stage.workers() == {"brief": "delivering"}, "the machine's rights to be narrowed")
+def expire(stage: Stage, worker: RunningSwamp) -> None:
+    """The token's time is over in a second; wait until the worker knows."""
+    rotate(stage, "1s")
+    worker.wait_for_line("token brief has expired: no new steps are taken; what runs may be delivered until", 30)
+    wait_until(lambda: stage.workers() == {"brief": "delivering"}, "the machine's rights to be narrowed", 30)
+
+
+def rotate(stage: Stage, duration: str) -> None:
+    file = stage.scratch / "token"
+    done = stage.swamp("worker", "token", "rotate", "brief", "--duration", duration, "--output-file", file)
+    assert done.code == 0, done
 
 
 def test_a_step_that_was_started_is_delivered_and_nothing_new_is_begun(stage: Stage):
     orchestrator = stage.serve()
-    token, worker, run = begin(stage)
+    worker, run = begin(stage)
+    expire(stage, worker)
     late = stage.start_run("late")
-    expired(stage, worker)
+    wait_until(lambda: stage.statuses().get("late") == "running", "the late step to wait")
     (shown,) = stage.json("worker", "token", "list")
     assert (shown["state"], shown["bindings"][0]["deliversUntil"] > shown["expiresAt"]) == ("expired", True)
     assert "may deliver what it started until" in stage.swamp("worker", "token", "list").stderr
@@ -51,15 +67,15 @@ def test_a_step_that_was_started_is_delivered_and_nothing_new_is_begun(stage: St
     assert stage.workers() == {}
     assert not (stage.scratch / "late").exists()
     assert late.running
-    again = stage.connect(token, "another")
+    again = connect(stage, "another")
     assert again.wait_for_end() == NOT_ALLOWED
 
 
 def test_a_step_that_is_not_done_within_the_grace_is_given_up(stage: Stage):
     orchestrator = stage.serve()
-    _, worker, run = begin(stage, grace="2")
-    expired(stage, worker)
-    assert worker.wait_for_end() == NOT_ALLOWED
+    worker, run = begin(stage, grace="5")
+    rotate(stage, "1s")
+    assert worker.wait_for_end(60) == NOT_ALLOWED
     assert PUT_OUT in worker.output
     assert run.wait_for_end() == 1
     assert "worker 'brief' was put out while the step ran: token 'brief' expired at" in run.output
@@ -68,15 +84,15 @@ def test_a_step_that_is_not_done_within_the_grace_is_given_up(stage: Stage):
 
 def test_it_is_delivered_by_the_next_starts_of_both_and_over_an_emptied_redis(stage: Stage):
     orchestrator = stage.serve()
-    token, worker, _ = begin(stage)
-    expired(stage, worker)
+    worker, _ = begin(stage)
+    expire(stage, worker)
     orchestrator.kill()
     (stage.scratch / "go").touch()
     worker.wait_for_line("step build/long executed long: succeeded")
     worker.kill()
     orchestrator = stage.serve()
     _empty_redis(stage)
-    worker = stage.connect(token, "cache", "--grace", "60")
+    worker = connect(stage)
     worker.wait_for_line("token brief has expired: no new steps are taken")
     wait_until(lambda: stage.statuses() == {"long": "succeeded"}, "the result to be delivered", timeout=30)
     assert worker.wait_for_end() == NOT_ALLOWED
@@ -92,30 +108,20 @@ def _empty_redis(stage: Stage) -> None:
 
 def test_a_rotation_in_the_grace_gives_all_rights_back(stage: Stage):
     orchestrator = stage.serve()
-    file = stage.scratch / "token"
-    began, go = stage.scratch / "began", stage.scratch / "go"
-    stage.task("long", f"touch {began}; {until(go)}; echo done", "brief")
-    stage.task("late", "echo late", "brief")
-    file.write_text(stage.token("brief", "4s"))
-    worker = stage.start(
-        "worker", "connect", stage.url, "--token-file", file, "--cache-dir", stage.scratch / "cache", "--grace", "60"
-    )
-    worker.wait_for_line("waiting for work")
-    run = stage.start_run("long")
-    wait_until(began.exists, "the step to begin")
-    expired(stage, worker)
-    assert stage.swamp("worker", "token", "rotate", "brief", "--duration", "1h", "--output-file", file).code == 0
+    worker, run = begin(stage)
+    expire(stage, worker)
+    rotate(stage, "1h")
     worker.wait_for_line("resumed: steps are taken again")
-    stage.run("late")
-    go.touch()
+    (stage.scratch / "go").touch()
     assert run.wait_for_end() == 0
+    stage.run("late")
     assert "fault" not in orchestrator.output
 
 
 def test_who_is_revoked_in_the_grace_delivers_nothing_more(stage: Stage):
     stage.serve()
-    _, worker, run = begin(stage)
-    expired(stage, worker)
+    worker, run = begin(stage)
+    expire(stage, worker)
     worker.signal(signal.SIGSTOP)
     (stage.scratch / "go").touch()
     assert stage.swamp("worker", "token", "revoke", "brief").code == 0

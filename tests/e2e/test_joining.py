@@ -249,7 +249,12 @@ def test_a_connected_worker_lives_through_a_rotation_and_reads_the_new_secret_wh
 
 def test_when_a_token_expires_its_worker_is_put_out(stage: Stage):
     orchestrator = stage.serve()
-    worker = stage.worker(stage.token("brief", "5s"))
+    file = stage.scratch / "token"
+    file.write_text(stage.token("brief"))
+    worker = stage.start("worker", "connect", stage.url, "--token-file", file, "--cache-dir", stage.scratch / "cache")
+    worker.wait_for_line("waiting for work")
+    rotated = stage.swamp("worker", "token", "rotate", "brief", "--duration", "1s", "--output-file", file)
+    assert rotated.code == 0
     assert _put_out(worker).startswith("token 'brief' expired at ")
     orchestrator.wait_for_line("worker brief was put out: token 'brief' expired at ")
     assert stage.workers() == {}

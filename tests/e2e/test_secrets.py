@@ -270,6 +270,7 @@ def test_what_a_worker_does_not_redact_is_redacted_by_the_orchestrator(secrets: 
         "worker", "connect", stage.url, "--token", token, "--cache-dir", cache,
         cwd=stage.scratch, env={**stage.env, "PYTHONPATH": str(blind)},
     )  # fmt: skip
+    stage.blabs.append(worker)
     worker.wait_for_line("waiting for work")
     shown = [stage.run("teller", code=1), stage.run("nowhere", code=1), stage.swamp("workflow", "logs", "teller")]
     outputs = [(f"command {number}", f"{done.stdout}{done.stderr}".encode()) for number, done in enumerate(shown)]
