@@ -27,6 +27,7 @@ from swamp.orchestrator.core import Core
 from swamp.orchestrator.leases import HEARTBEAT
 from swamp.orchestrator.members import Member, Process
 from swamp.orchestrator.slowness import STRANGERS, Slowness
+from swamp.orchestrator.strangers import Strangers
 from swamp.orchestrator.tunnel import Passage, Tunnels, frame
 from swamp.tokens import secrets as token_secrets
 from swamp.tokens import store as tokens
@@ -51,6 +52,7 @@ from swamp.wire.noise import HandshakeRefused, MessageRefused, Responder
 log = logging.getLogger("swamp.orchestrator")
 
 HANDSHAKE_SECONDS = 15.0
+MOST_STRANGERS = 256  #: handshakes under way at once
 PARTING = 0.5  #: seconds for the last words to a worker that has to go
 LARGEST_BLOB = 1 << 30  #: bytes
 
@@ -122,24 +124,33 @@ class Enrollment:
     def __init__(self, core: Core, slowness: Slowness) -> None:
         self._core = core
         self._slowness = slowness
+        self._strangers = Strangers(MOST_STRANGERS)
         self._tunnels = Tunnels(lambda: core.transport.address)
 
     async def serve(self, websocket: WebSocket) -> None:
         """From the first frame to the end of the session."""
         await websocket.accept()
         with suppress(WebSocketDisconnect, Malformed, HandshakeRefused, MessageRefused):
-            try:
-                async with asyncio.timeout(HANDSHAKE_SECONDS):
-                    met = await self._handshake(websocket)
-            except TimeoutError:
-                met = None
+            met = await self._meet(websocket)
             if met is not None:
+                websocket.state.admitted()
                 if isinstance(met.said, Hello):
                     await self._session(met, met.said)
                     return
                 await self._tunnels.serve(websocket, met.noise, met.said.ticket, met.noise.peer_static)
         with suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close()
+
+    async def _meet(self, websocket: WebSocket) -> _Met | None:
+        """None for who takes too long, or has to make room."""
+        shaking = asyncio.create_task(self._handshake(websocket))
+        self._strangers.come(shaking, shaking.cancel)
+        try:
+            await asyncio.wait({shaking}, timeout=HANDSHAKE_SECONDS)
+            return shaking.result() if shaking.done() and not shaking.cancelled() else None
+        finally:
+            shaking.cancel()
+            self._strangers.leave(shaking)
 
     async def _handshake(self, websocket: WebSocket) -> _Met | None:
         opening = messages.unpack_opening(await _binary(websocket))

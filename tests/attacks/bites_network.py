@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.attacks.bites import Bite, put
 
+FLOOD = "tests/attacks/test_floods_the_port.py"
 STRANGER, WIRE, EXPOSURE = (
     "tests/attacks/test_stranger_at_the_port.py",
     "tests/attacks/test_on_the_network_without_tls.py",
@@ -42,6 +43,18 @@ def _no_longest_frame() -> None:
     from swamp.orchestrator import web
 
     put(web, "LONGEST_FRAME", 1 << 60)
+
+
+def _no_longest_first_frame() -> None:
+    from swamp.orchestrator import web
+
+    put(web, "LONGEST_FIRST_FRAME", 1 << 60)
+
+
+def _no_end_of_room() -> None:
+    from swamp.orchestrator import strangers
+
+    put(strangers.Strangers, "come", lambda _self, _who, _close: None)
 
 
 def _no_impatience() -> None:
@@ -94,7 +107,13 @@ BITES = (
     ),
     Bite("the origin of requests", f"{STRANGER}::test_a_page_of_another_origin_reaches_nothing", _no_origin_check),
     Bite("the longest request", f"{STRANGER}::test_long_requests_are_not_kept_in_memory", _no_longest_body),
-    Bite("the longest frame", f"{STRANGER}::test_long_requests_are_not_kept_in_memory", _no_longest_frame),
+    Bite("the longest frame", f"{FLOOD}::test_a_joined_machine_is_read_a_mebibyte_at_a_time", _no_longest_frame),
+    Bite("the longest first frame", f"{FLOOD}::test_a_stranger_is_read_for_a_few_bytes_only", _no_longest_first_frame),
+    Bite(
+        "room for so many strangers",
+        f"{FLOOD}::test_a_crowd_of_strangers_keeps_nobody_from_working_or_joining",
+        _no_end_of_room,
+    ),
     Bite("impatience", f"{STRANGER}::test_connections_that_say_nothing_or_drip_are_closed", _no_impatience),
     Bite("slowness", f"{STRANGER}::test_many_wrong_secrets_do_not_keep_the_owner_out", _no_slowness),
     Bite(

@@ -7,12 +7,14 @@ import json
 import os
 import re
 import sqlite3
+import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import redis
 
@@ -142,6 +144,20 @@ def in_redis(repo: Repo) -> Iterator[Place]:
             yield f"Redis key {key!r}", b"\n".join(_leaves(key, held))
 
 
+def in_answers(repo: Repo) -> Iterator[Place]:
+    """What a running orchestrator tells to who may ask: figures, workers, what waits."""
+    try:
+        facts = json.loads(repo.serve_info.read_text())
+    except (FileNotFoundError, ValueError):
+        return
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for path in ("/metrics", "/api/workers", "/api/queue", "/api/ready"):
+        request = Request(f"{facts['url']}{path}", headers={"Authorization": f"Bearer {facts['secret']}"})
+        with suppress(OSError, ValueError), urlopen(request, timeout=5, context=context) as answer:
+            yield f"the answer to {path}", answer.read()
+
+
 def _leaves(*values: object) -> Iterator[bytes]:
     for value in values:
         if isinstance(value, bytes):
@@ -185,6 +201,7 @@ def secrets_told(root: Path, scratch: Path, processes: Iterable[RunningSwamp]) -
         printed(processes),
         in_arguments(),
         in_redis(repo),
+        in_answers(repo),
         on_disk([repo.state, repo.models, repo.workflows, *caches], but=kept),
     )
     for name, content in everywhere:

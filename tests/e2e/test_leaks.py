@@ -64,8 +64,8 @@ def test_each_kind_of_secret_is_found_in_each_place(stage: Stage):
             [sys.executable, "-c", wait, *arguments], stdin=subprocess.PIPE, env=variables or None
         ) as process:
             try:
-                (told,) = secrets_told(stage.root, stage.scratch, [])
-                assert str(process.pid) in told
+                (place,) = secrets_told(stage.root, stage.scratch, [])
+                assert str(process.pid) in place
             finally:
                 process.kill()
 
