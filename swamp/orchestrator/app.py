@@ -248,7 +248,7 @@ class _Wanted:
 async def _wanted(request: Request) -> _Wanted:
     try:
         body = await request.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Invalid("the request is no JSON document") from error
     name = body.get("workflow", "") if isinstance(body, dict) else None
     probe = body.get("probe", "") if isinstance(body, dict) else None

@@ -353,7 +353,7 @@ def find(repo: Repo) -> Client | None:
         # Without its fingerprint no certificate is right.
         client = Client(url, str(info["secret"]), str(info.get("certificate", "")))
         repo_id = str(info["repoId"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Invalid(
             f"{repo.serve_info} does not say where the orchestrator is",
             hint="if no orchestrator runs, remove the file; else stop it and start it again with: swamp serve",

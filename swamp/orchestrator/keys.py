@@ -50,7 +50,7 @@ def load_keys(repo: Repo) -> OrchestratorKeys | None:
             raise ValueError("a key has another length")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Invalid(
             f"{path} is damaged", hint="restore it from a backup; without it every worker has to join again"
         ) from error
