@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from pathlib import Path
 
 import redis
 
 from tests.e2e.stage import Stage, until
-from tests.processes import RunningSwamp
+from tests.processes import RunningSwamp, type_line
 from tests.waiting import wait_until
 
 NOT_ALLOWED = 4
@@ -130,3 +132,23 @@ def test_who_is_revoked_in_the_grace_delivers_nothing_more(stage: Stage):
     assert worker.wait_for_end() == NOT_ALLOWED
     assert "was revoked" in worker.output
     assert stage.statuses() == {"long": "failed"}
+
+
+def test_the_commands_that_the_documents_show(stage: Stage):
+    text = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+    section = text.partition("## When a token ends")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ (.*)$", section, re.MULTILINE)
+    assert len(commands) == 5
+    stage.token("build-node")
+    made = stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "2")
+    stage.serve()
+    stage.worker(str(made["token"]))
+    ((machine,),) = stage.rows("SELECT id FROM machines")
+    for command in commands:
+        typed = command.replace("/run/swamp", str(stage.scratch)).replace("5c40e1f2a90b7d3c86e4", machine)
+        assert type_line(typed, stage.root)
+    assert stage.workers() == {}
+    assert (stage.scratch / "build-node.token").stat().st_mode & 0o777 == 0o600
+    assert {token["name"]: token["state"] for token in stage.json("worker", "token", "list")} == {
+        "build-node": "revoked", "fleet": "bound"
+    }  # fmt: skip
