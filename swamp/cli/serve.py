@@ -66,6 +66,12 @@ from swamp.typed import wipe
     help="Use a Redis on another machine without TLS: its passwords can then be read on the network.",
 )
 @click.option(
+    "--shared-redis-user",
+    is_flag=True,
+    envvar="SWAMP_SHARED_REDIS_USER",
+    help="Let workers use the account of --redis-url, where it may make no users: nothing confines them in Redis then.",
+)
+@click.option(
     "--cert-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -109,6 +115,7 @@ def command(
     worker_redis_url: str | None,
     redis_ca_cert: Path | None,
     insecure_redis: bool,
+    shared_redis_user: bool,
     cert_file: Path | None,
     key_file: Path | None,
     insecure_bind: bool,
@@ -129,6 +136,10 @@ def command(
     repo = ctx.repo
     if redis_ca_cert is not None and not redis_url:
         raise Usage("--redis-ca-cert is for a server named by --redis-url", hint="add --redis-url rediss://host:6379/0")
+    if shared_redis_user and not redis_url:
+        raise Usage(
+            "--shared-redis-user is for a server named by --redis-url", hint="leave it out: the own server has users"
+        )
     if redis_url:
         typed(location.parse, redis_url)
 
@@ -137,7 +148,7 @@ def command(
     from swamp.output.logs import log_to_stderr
 
     log_to_stderr(as_json=ctx.json)
-    redis = RedisOptions(redis_url or None, redis_ca_cert, worker_redis_url or None, insecure_redis)
+    redis = RedisOptions(redis_url or None, redis_ca_cert, worker_redis_url or None, insecure_redis, shared_redis_user)
     wipe(*redis.secrets)
     options = ServeOptions(
         host=host,

@@ -306,6 +306,7 @@ class Enrollment:
     def _welcome(self, member: Member, token: Token, hello: Hello, password: str, session: WorkerSession) -> Welcome:
         core = self._core
         redis_at = core.transport.address
+        user, password = core.transport.login(member.machine, password)
         # A worker that came by way of this machine may be elsewhere all the same: it is told of both ways.
         near = not redis_at.own or is_loopback(session.address)
         return Welcome(
@@ -317,7 +318,7 @@ class Enrollment:
             applied=member.number if member.epoch == hello.epoch else 0,
             said=core.said,
             redis_url=redis_at.worker_url if near else None,
-            redis_user=f"swamp-m-{member.machine}",
+            redis_user=user,
             redis_password=password,
             signing_key=core.keys.signing.public_key().public_bytes_raw(),
             target_keys={

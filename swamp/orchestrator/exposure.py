@@ -16,6 +16,11 @@ REDIS_COSTS = (
     "whoever is on the network can learn the passwords of Redis, and with them stop work; steps and results stay sealed"
 )
 
+SHARED_COSTS = (
+    "nothing in Redis confines a worker: each can take steps of other targets, stop all work, and write what "
+    "monitoring tools load; who is revoked keeps the password. Steps and results stay sealed and signed"
+)
+
 
 def check_binding(host: str, *, tls: bool, insecure: bool) -> str | None:
     """Whether the orchestrator may listen on `host`; what that costs, if anything. Raises `NotAllowed`."""

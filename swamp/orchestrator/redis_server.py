@@ -26,7 +26,7 @@ from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.broker.location import Location, Watched, of_socket, parse, parse_server, shown
 from swamp.broker.sentinel import find_master
 from swamp.errors import NotAllowed
-from swamp.orchestrator.exposure import check_redis
+from swamp.orchestrator.exposure import SHARED_COSTS, check_redis
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.transport import Owner, RedisAddress
 from swamp.repo import Repo
@@ -42,6 +42,7 @@ class RedisOptions:
     ca_certificate: Path | None = None  #: for `rediss://`; None: the system's
     worker_url: str | None = None  #: where workers find it, if elsewhere
     insecure: bool = False  #: may be on another machine without TLS
+    shared_user: bool = False  #: everybody uses the account of `url`, because it may make no users
 
     @property
     def secrets(self) -> list[str]:
@@ -71,7 +72,9 @@ class RedisServer:
     @property
     def owner(self) -> Owner:
         public = self._keys.static.public_key().public_bytes_raw()
-        return Owner(machine_id_of(public), str(self._repo.root), tuple(self._tool_users()))
+        shared = self._options.shared_user
+        tools = () if shared else tuple(self._tool_users())
+        return Owner(machine_id_of(public), str(self._repo.root), tools, shared=shared)
 
     def start(self) -> RedisAddress | None:
         """Where it is, as far as that is known: nobody need answer there yet. What can be seen to be wrong is refused.
@@ -91,7 +94,8 @@ class RedisServer:
             raise NotAllowed(
                 f"Redis at {shown(self._options.url or '')} does not let this user do what the orchestrator has to: "
                 f"{error}",
-                hint="give it all rights: ACL SETUSER <user> ~* &* +@all",
+                hint="give it all rights: ACL SETUSER <user> ~* &* +@all\n"
+                f"or, if it may only make no users, say that you accept it: --shared-redis-user   ({SHARED_COSTS})",
                 code="redis_rights",
             ) from error
         except redis.RedisError as error:
@@ -143,7 +147,11 @@ class RedisServer:
         """What `swamp redis url` needs; passwords are in the key file."""
         tool_url = None if address is None else address.worker_url if address.own else address.location.url
         ca_file = self._ca_certificate
-        return {"redisUrl": tool_url, "redisCaCert": str(ca_file.resolve()) if ca_file is not None else None}
+        return {
+            "redisUrl": tool_url,
+            "redisCaCert": str(ca_file.resolve()) if ca_file is not None else None,
+            "redisUsers": not self._options.shared_user,
+        }
 
     def description(self) -> str:
         if self._embedded is not None:

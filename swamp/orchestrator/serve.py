@@ -29,7 +29,7 @@ from swamp.models.environment import step_environment
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
 from swamp.orchestrator.descriptors import make_room
-from swamp.orchestrator.exposure import check_binding, check_redis
+from swamp.orchestrator.exposure import SHARED_COSTS, check_binding, check_redis
 from swamp.orchestrator.gate import Gate, Reception
 from swamp.orchestrator.keys import OrchestratorKeys, load_or_create_keys
 from swamp.orchestrator.redis_server import RedisOptions, RedisServer
@@ -67,6 +67,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
     costs = [
         check_binding(options.host, tls=options.certificate is not None, insecure=options.insecure_bind),
         check_redis(options.redis.url, options.redis.worker_url, insecure=options.redis.insecure),
+        f"workers use the account of the orchestrator in Redis: {SHARED_COSTS}" if options.redis.shared_user else None,
     ]
     settle_in()
     make_room()

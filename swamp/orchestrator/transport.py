@@ -19,7 +19,7 @@ from typing import cast
 import redis
 
 from swamp.broker import functions, keyspace
-from swamp.broker.acl import AclUser
+from swamp.broker.acl import AclUser, worker_name
 from swamp.broker.connection import check_server, connect
 from swamp.broker.location import Location
 from swamp.clock import iso, utc_now
@@ -56,6 +56,7 @@ class Owner:
     id: str  #: made of the orchestrator's key: a clone of the repository has the same files but another key
     repository: str  #: for people
     tools: tuple[AclUser, ...] = ()  #: the users for monitoring tools
+    shared: bool = False  #: there is one user, whom everybody is
 
     def check(self, client: redis.Redis, address: RedisAddress) -> None:
         """Raises `Invalid` when Swamp cannot work on this server, or it is another's. Changes nothing."""
@@ -170,12 +171,8 @@ class Transport:
             other = functions.prepare(client, self._owner.id, self._owner.repository, self._marker, own=address.own)
             if other is not None:
                 raise self._owner.foreign(address, other)
-            wanted = {user.name: user for user in users}
-            for name in client.execute_command("ACL", "USERS"):
-                if name.startswith(b"swamp-m-") and name.decode() not in wanted:
-                    client.execute_command("ACL", "DELUSER", name)
-            for user in wanted.values():
-                client.execute_command(*user.set_user)
+            if not self._owner.shared:
+                _make_users(client, users)
         except BaseException:
             client.close()
             raise
@@ -197,16 +194,26 @@ class Transport:
             with suppress(redis.RedisError, OSError):
                 client.close()
 
+    def login(self, machine: str, password: str) -> tuple[str, str]:
+        """User and password with which a machine is to reach Redis. Raises `redis.ConnectionError` when nobody can."""
+        if not self._owner.shared:
+            return worker_name(machine), password
+        location = self.address.location
+        return location.username or "default", location.password or ""
+
     def set_user(self, user: AclUser) -> None:
-        self._redis.execute_command(*user.set_user)
+        if not self._owner.shared:
+            self._redis.execute_command(*user.set_user)
 
     def delete_user(self, name: str) -> None:
         """Also cuts the connections of that user."""
-        self._redis.execute_command("ACL", "DELUSER", name)
+        if not self._owner.shared:
+            self._redis.execute_command("ACL", "DELUSER", name)
 
     def cut(self, name: str) -> None:
         """Cut the connections of a user: what one of them waits for it would be given by the rights it had before."""
-        self._redis.execute_command("CLIENT", "KILL", "USER", name)
+        if not self._owner.shared:
+            self._redis.execute_command("CLIENT", "KILL", "USER", name)
 
     def clear_queues(self, targets: Collection[str]) -> None:
         """Nothing can be claimed after this until something is pushed. RQ's tools forget what they believe to run."""
@@ -289,6 +296,16 @@ class Transport:
 
     def mirror(self, records: Sequence[tuple[object, ...]]) -> None:
         functions.mirror(self._redis, records, iso(utc_now()), time.time())
+
+
+def _make_users(client: redis.Redis, users: Iterable[AclUser]) -> None:
+    """These machines' users, and no other machine's."""
+    wanted = {user.name: user for user in users}
+    for name in client.execute_command("ACL", "USERS"):
+        if name.startswith(b"swamp-m-") and name.decode() not in wanted:
+            client.execute_command("ACL", "DELUSER", name)
+    for user in wanted.values():
+        client.execute_command(*user.set_user)
 
 
 class BellListener:

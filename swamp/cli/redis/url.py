@@ -7,7 +7,7 @@ import json
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.errors import Invalid, Unreachable
+from swamp.errors import Invalid, NotAllowed, Unreachable
 
 
 @click.command("url", epilog=examples("rq info -u $(swamp redis url)", "rq-dashboard -u $(swamp redis url)"))
@@ -37,6 +37,12 @@ def command(ctx: Context, full: bool) -> None:
         if said["redisUrl"] is None:
             raise Unreachable(
                 "the orchestrator has not found Redis yet", hint="its log says whom it asks", code="redis_away"
+            )
+        if not said["redisUsers"]:
+            raise NotAllowed(
+                "this Redis has one account for all (--shared-redis-user), and none for tools",
+                hint="give your tools the URL that the orchestrator was given",
+                code="shared_redis_user",
             )
         split = urlsplit(str(said["redisUrl"]))
         # The tools use redis-py, which takes a private CA from the URL.
