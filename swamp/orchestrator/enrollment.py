@@ -53,7 +53,7 @@ log = logging.getLogger("swamp.orchestrator")
 
 HANDSHAKE_SECONDS = 15.0
 MOST_STRANGERS = 256  #: handshakes under way at once
-PARTING = 0.5  #: seconds for the last words to a worker that has to go
+PARTING = 0.25  #: seconds for the last words to a worker that has to go
 LARGEST_BLOB = 1 << 30  #: bytes
 
 _UNKNOWN = Refusal("unknown_token", "the orchestrator does not know this token")

@@ -19,7 +19,7 @@ from swamp.orchestrator.strangers import Strangers
 
 FAREWELL = 1  #: seconds that open requests get when the orchestrator stops; what they watch goes on without them
 REQUEST_SECONDS = 15.0  #: for the head of a request, from the connection or its first byte on
-CLOSE_SECONDS = 0.5  #: until a closed WebSocket is cut, when the other side does not answer
+CLOSE_SECONDS = 0.25  #: until a closed WebSocket is cut, when the other side does not answer
 MOST_STRANGERS = 256  #: connections on which no request has come yet
 LONGEST_FIRST_FRAME = 1 << 16  #: bytes of one WebSocket message, as long as nobody knows whose it is
 LONGEST_FRAME = 1 << 20  #: bytes of one WebSocket message; big content comes in pieces
