@@ -71,7 +71,7 @@ def _no_hash() -> None:
 
 
 def _row(name: str, test: str, take_out: Callable[[], None]) -> Bite:
-    return Bite(name, f"{SECRETS}::{test}", take_out)
+    return Bite(f"G13: {name}", f"{SECRETS}::{test}", take_out)
 
 
 BITES = (
