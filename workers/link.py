@@ -11,11 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-
-import redis
 
 from swamp.broker import functions, keyspace
+from swamp.broker.client import RedisTrouble
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, Refused
 from swamp.wire.messages import DOWN, Down, unpack_down
@@ -62,7 +60,7 @@ class Link:
         tell: Callable[[Claimed | Said | Broken], None],
         ca_certificate: Path | None = None,
     ) -> None:
-        """Raises `redis.RedisError` when Redis cannot be reached."""
+        """Raises `RedisTrouble` when Redis cannot be reached."""
         welcome = session.welcome
         self._machine = machine
         self._target = welcome.target
@@ -80,7 +78,7 @@ class Link:
         threading.Thread(target=self._guarded, args=(self._listen,), name="down", daemon=True).start()
 
     def exchange(self, request: functions.Exchange) -> functions.Exchanged:
-        """One round trip. Raises `redis.RedisError`."""
+        """One round trip. Raises `RedisTrouble`."""
         return functions.exchange(self._wires.exchange, self._machine, self._target, request)
 
     def wait_for_work(self, wanted: int) -> None:
@@ -97,7 +95,7 @@ class Link:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except (redis.RedisError, OSError, ValueError, AttributeError) as error:
+        except RedisTrouble as error:
             if not self._over:
                 self._tell(Broken(self, str(error)))
 
@@ -117,15 +115,14 @@ class Link:
         client = self._wires.down
         key, last = keyspace.down(self._machine), b"0-0"
         while not self._over:
-            reply = cast(
-                "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]] | None",
-                client.xread({key: last}, count=500, block=WAIT * 1000),
+            reply: list[tuple[bytes, list[tuple[bytes, list[bytes]]]]] | None = client.execute_command(
+                "XREAD", "COUNT", 500, "BLOCK", WAIT * 1000, "STREAMS", key, last
             )
             for _, entries in reply or ():
-                for stream_id, fields in entries:
+                for stream_id, (*_, sealed) in entries:
                     last = stream_id
                     with suppress(Refused, Malformed):
-                        down = unpack_down(self._down.open(fields.get(b"m", b""), DOWN))
+                        down = unpack_down(self._down.open(sealed, DOWN))
                         # Of this orchestrator's start, and newer than what was heard: nothing is done twice.
                         if down.boot == self._boot and down.number > self._heard:
                             self._heard = down.number

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import redis
-
-from swamp.broker.connection import connect, connect_over
+from swamp.broker.client import Client, RedisTrouble, dial
 from swamp.broker.location import shown
 from swamp.wire.messages import Welcome
 from workers.session import NotReached, Session
 from workers.tunnel import Tunnel
 
-_Open = Callable[[bool], redis.Redis]  # for a connection that waits, or not
+_Open = Callable[[bool], Client]  # for a connection that waits, or not
 
 
 class Wires:
     """Three connections, of which two may wait."""
 
     def __init__(self, session: Session, ca_certificate: Path | None) -> None:
-        """Raises `redis.RedisError` when Redis cannot be reached by any way."""
-        self._clients: list[redis.Redis] = []
+        """Raises `RedisTrouble` when Redis cannot be reached by any way."""
+        self._clients: list[Client] = []
         self._tunnels: list[Tunnel] = []
         self.way = ""  #: for people
         url, tunneled = ways(session.welcome, near=session.near)
@@ -32,31 +30,28 @@ class Wires:
                 self._open(_directly(url, session.welcome, ca_certificate))
                 self.way = shown(url)
                 return
-            except redis.RedisError:
+            except RedisTrouble:
                 if not tunneled:
                     raise
         self._open(self._through(session))
         self.way = "the orchestrator's port"
 
     @property
-    def exchange(self) -> redis.Redis:
+    def exchange(self) -> Client:
         return self._clients[0]
 
     @property
-    def claims(self) -> redis.Redis:
+    def claims(self) -> Client:
         return self._clients[1]
 
     @property
-    def down(self) -> redis.Redis:
+    def down(self) -> Client:
         return self._clients[2]
 
     def cut(self) -> None:
         """At the sockets, so that threads that wait in them come back."""
         for client in self._clients:
-            sock = getattr(client.connection, "_sock", None)
-            if sock is not None:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+            client.cut()
         for tunnel in self._tunnels:
             tunnel.cut()
 
@@ -64,14 +59,14 @@ class Wires:
         try:
             for waits in (False, True, True):
                 self._clients.append(way(waits))
-                self._clients[-1].ping()
+                self._clients[-1].execute_command("PING")
         except BaseException:
             self.cut()
             self._clients.clear()
             raise
 
     def _through(self, session: Session) -> _Open:
-        def dial() -> socket.socket:
+        def through() -> socket.socket:
             try:
                 self._tunnels.append(session.tunnel())
             except NotReached as error:
@@ -79,7 +74,7 @@ class Wires:
             return self._tunnels[-1].near
 
         user, password = session.welcome.redis_user, session.welcome.redis_password
-        return lambda waits: connect_over(dial, username=user, password=password, blocking=waits)
+        return lambda waits: Client(through, user, password, blocking=waits)
 
 
 def ways(welcome: Welcome, *, near: bool) -> tuple[str | None, bool]:
@@ -94,4 +89,4 @@ def ways(welcome: Welcome, *, near: bool) -> tuple[str | None, bool]:
 
 def _directly(url: str, welcome: Welcome, ca_certificate: Path | None) -> _Open:
     user, password = welcome.redis_user, welcome.redis_password
-    return lambda waits: connect(url, username=user, password=password, ca_certificate=ca_certificate, blocking=waits)
+    return lambda waits: Client(partial(dial, url, ca_certificate), user, password, blocking=waits)

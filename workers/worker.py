@@ -27,9 +27,8 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-import redis
-
 import swamp
+from swamp.broker.client import RedisTrouble
 from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
 from swamp.errors import NotAllowed
@@ -334,7 +333,7 @@ class Worker:
         request.ring = ring
         try:
             answer = link.exchange(request)
-        except redis.RedisError as error:
+        except RedisTrouble as error:
             # Whether these began is not known; that none was started is.
             self._began(beginning, [])
             self._drop_link(f"Redis: {error}")
@@ -378,7 +377,7 @@ class Worker:
             request.begin = [(dispatch.id, sent.sealed) for sent, dispatch in rest]
             try:
                 answer = link.exchange(request)
-            except redis.RedisError as error:
+            except RedisTrouble as error:
                 return [*statuses, str(error).encode()]
             if not rest or answer.say != [1]:
                 return statuses + [status for status in answer.say if status != 1]
@@ -584,7 +583,7 @@ class Worker:
             self._link = Link(
                 self._identity.machine_id, session, Box(keys.down), self._inbox.put, self._options.ca_certificate
             )
-        except redis.RedisError as error:
+        except RedisTrouble as error:
             self._drop_link(f"Redis: {error}")
             return
         log.info(
@@ -638,7 +637,7 @@ class Worker:
                     batch.say.append(sent.sealed)
             if batch.finish or batch.say:
                 self._link.exchange(batch)
-        except (redis.RedisError, NotReached, OSError) as error:
+        except (RedisTrouble, NotReached, OSError) as error:
             self._drop_link(str(error))
             return False
         return True

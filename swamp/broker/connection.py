@@ -7,8 +7,6 @@ and turned retries on). Everything that matters is therefore said here, for 5.2 
 from __future__ import annotations
 
 import inspect
-import socket
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,9 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from swamp.broker.location import Location, of_socket, parse_server, shown
+from swamp.broker.patience import BLOCKING_REPLY_TIMEOUT, CONNECT_TIMEOUT, REPLY_TIMEOUT
 from swamp.errors import Invalid, Unreachable
 
-CONNECT_TIMEOUT = 5.0  # seconds until a server that does not answer counts as away
-REPLY_TIMEOUT = 5.0  # seconds for any command that does not block
-LONGEST_BLOCK = 20.0  # seconds: no caller may ask a blocking command to wait longer than this
-BLOCKING_REPLY_TIMEOUT = LONGEST_BLOCK + 10.0  # a half-open connection is noticed even in a blocking read
 OLDEST_SERVER = (7, 0)  # read/write key permissions and function libraries begin here
 
 # Newer versions greet with `driver_info`, older ones with `lib_name`. A worker's user may not send that greeting.
@@ -109,40 +104,6 @@ def connect(
         chosen["socket_keepalive"] = True
     client: redis.Redis = redis.Redis.from_url(location.url, username=login[0], password=login[1], **chosen)
     return client
-
-
-def connect_over(
-    dial: Callable[[], socket.socket], *, username: str, password: str, blocking: bool = False
-) -> redis.Redis:
-    """As `connect`, for a server at the other end of the socket that `dial` makes; it may raise `OSError`."""
-    patience = BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT
-    chosen = settings(patience=patience, tls=False, ca_certificate=None)
-    single = chosen.pop("single_connection_client")
-    pool = redis.ConnectionPool(connection_class=_Dialed, dial=dial, username=username, password=password, **chosen)
-    return redis.Redis(connection_pool=pool, single_connection_client=single)
-
-
-class _Dialed(AbstractConnection):
-    """A connection over a socket that somebody else makes."""
-
-    def __init__(self, *, dial: Callable[[], socket.socket], **options: Any) -> None:  # noqa: ANN401 - redis-py's
-        super().__init__(**options)
-        self._dial = dial
-
-    def repr_pieces(self) -> list[tuple[str, object]]:
-        return []
-
-    def send_packed_command(self, command: Iterable[bytes], check_health: bool = True) -> None:
-        # In one piece: what carries it on pays for each.
-        super().send_packed_command([b"".join(command)], check_health)  # type: ignore[no-untyped-call]
-
-    def _connect(self) -> socket.socket:
-        made = self._dial()
-        made.settimeout(self.socket_timeout)
-        return made
-
-    def _host_error(self) -> str:
-        return "the other end"
 
 
 class NoSuchService(redis.ConnectionError):

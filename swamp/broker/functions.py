@@ -8,18 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgpack
-import redis
 
 from swamp.broker import keyspace
+
+if TYPE_CHECKING:
+    from swamp.broker.client import Client
+
+
+class Speaks(Protocol):
+    """A client of either library."""
+
+    def execute_command(self, *words: Any) -> Any:  # noqa: ANN401 - what a server may answer
+        ...
+
 
 #: An item's status from the server: 1 done, 0 not done, bytes an error text.
 Status = int | bytes
 
 
-def load_library(client: redis.Redis) -> None:
+def load_library(client: Speaks) -> None:
     """Have the library loaded as it is here. Only the orchestrator may. A server that has no memory left loads nothing,
     so what is there already is left alone."""
     source = files("swamp.broker").joinpath("functions.lua").read_bytes()
@@ -28,7 +38,7 @@ def load_library(client: redis.Redis) -> None:
         client.execute_command("FUNCTION", "LOAD", "REPLACE", source)
 
 
-def prepare(client: redis.Redis, owner: str, repository: str, marker: str, *, own: bool) -> str | None:
+def prepare(client: Speaks, owner: str, repository: str, marker: str, *, own: bool) -> str | None:
     """Write down who uses the server, and the marker by which it is known; the repository of another owner, if it has
     one and is not our `own`."""
     request = {"owner": owner, "repository": repository, "marker": marker, "own": int(own)}
@@ -36,7 +46,7 @@ def prepare(client: redis.Redis, owner: str, repository: str, marker: str, *, ow
     return None if reply == 1 else cast("bytes", reply).decode(errors="replace")
 
 
-def _call(client: redis.Redis, name: str, request: object) -> object:
+def _call(client: Speaks, name: str, request: object) -> object:
     return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, _packed(request))
 
 
@@ -68,23 +78,19 @@ class Exchanged:
     work: list[tuple[str, bytes]]  #: (dispatch, sealed dispatch; empty where the job is gone)
 
 
-def exchange(client: redis.Redis, machine: str, target: str, request: Exchange) -> Exchanged:
+def exchange(client: Speaks, machine: str, target: str, request: Exchange) -> Exchanged:
     return _exchanged(_call(client, "exchange", _request(machine, target, request)))
 
 
-def wait_and_claim(client: redis.Redis, machine: str, target: str, seconds: int, claim: int) -> Exchanged | None:
+def wait_and_claim(client: Client, machine: str, target: str, seconds: int, claim: int) -> Exchanged | None:
     """Wait for a dispatch, and have it and up to `claim` - 1 more claimed and read; None if none came in that time.
 
     One round trip: what follows a blocking command on a connection is done as soon as that has been answered.
     """
     request = Exchange(claim=claim - 1, newest=True, ring=False)
-    connection = client.connection
-    if connection is None:
-        raise redis.ConnectionError("not connected")
     move = ("BLMOVE", keyspace.queue(target), keyspace.claimed(machine), "LEFT", "RIGHT", seconds)
     read = ("FCALL", f"{keyspace.LIBRARY}_exchange", 0, _packed(_request(machine, target, request)))
-    connection.send_packed_command(connection.pack_commands([move, read]))
-    moved, reply = connection.read_response(), connection.read_response()
+    moved, reply = client.execute_together([move, read])
     return None if moved is None else _exchanged(reply)
 
 
@@ -128,12 +134,12 @@ class Collected:
 
 
 def collect(
-    client: redis.Redis, machines: Sequence[str], count: int, size: int, marker: str, next_marker: str = ""
+    client: Speaks, machines: Sequence[str], count: int, size: int, marker: str, next_marker: str = ""
 ) -> tuple[list[Collected], bool]:
     """Every machine that has said something that was not freed yet, and whether there may be more than that: at most
     `count` messages of each machine are read, and not many more than `size` bytes of all together.
 
-    Raises `redis.ResponseError` (RESET …) if the server does not hold our `marker`: it was emptied or replaced. With a
+    Raises ``ResponseError`` (RESET …) if the server does not hold our `marker`: it was emptied or replaced. With a
     `next_marker` it holds that one from now on.
     """
     request = {"machines": list(machines), "count": count, "bytes": size, "marker": marker, "next": next_marker}
@@ -150,12 +156,12 @@ def collect(
     return found, more or total > size
 
 
-def tell(client: redis.Redis, messages: Sequence[tuple[str, bytes]]) -> None:
+def tell(client: Speaks, messages: Sequence[tuple[str, bytes]]) -> None:
     """(machine, sealed message down), in order."""
     _call(client, "tell", {"messages": list(messages)})
 
 
-def free(client: redis.Redis, machines: Iterable[tuple[str, str, Sequence[str]]]) -> None:
+def free(client: Speaks, machines: Iterable[tuple[str, str, Sequence[str]]]) -> None:
     """(machine, newest stream id applied or "", dispatches whose results are on disk)."""
     _call(client, "free", {"machines": list(machines)})
 
@@ -171,7 +177,7 @@ class Job:
 
 
 def push(
-    client: redis.Redis,
+    client: Speaks,
     target: str,
     jobs: Sequence[Job],
     now: str,
@@ -196,7 +202,7 @@ class Seen:
 
 
 def look(
-    client: redis.Redis, targets: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]
+    client: Speaks, targets: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]
 ) -> tuple[set[str], list[Seen]]:
     """For (target, machines, running (dispatch, execution)): what tools see, and the keys of all queues there are."""
     queues, *found = cast("list[Any]", _call(client, "look", {"targets": list(targets)}))
@@ -204,7 +210,7 @@ def look(
     return set(_texts(queues)), seen
 
 
-def forget_target(client: redis.Redis, target: str) -> None:
+def forget_target(client: Speaks, target: str) -> None:
     """Delete what RQ's tools know of a target."""
     _call(client, "forget_target", {"target": target})
 
@@ -213,7 +219,7 @@ def _texts(values: Iterable[bytes]) -> list[str]:
     return [value.decode("utf-8", "replace") for value in values]
 
 
-def take_back(client: redis.Redis, machine: str, only: Sequence[str] | None = None) -> list[str]:
+def take_back(client: Speaks, machine: str, only: Sequence[str] | None = None) -> list[str]:
     """The dispatches that the machine had claimed, and has not any more. Who has begun keeps what was begun."""
     request: dict[str, object] = {"machine": machine}
     if only is not None:
@@ -221,11 +227,11 @@ def take_back(client: redis.Redis, machine: str, only: Sequence[str] | None = No
     return [dispatch.decode() for dispatch in cast("list[bytes]", _call(client, "take_back", request))]
 
 
-def withdraw(client: redis.Redis, target: str, dispatches: Sequence[str], machines: Sequence[str]) -> None:
+def withdraw(client: Speaks, target: str, dispatches: Sequence[str], machines: Sequence[str]) -> None:
     """Take dispatches out of the target's queue, or out of the claims of whoever of these machines has claimed them."""
     _call(client, "withdraw", {"target": target, "dispatches": list(dispatches), "machines": list(machines)})
 
 
-def mirror(client: redis.Redis, records: Sequence[tuple[object, ...]], now: str, at: float) -> None:
+def mirror(client: Speaks, records: Sequence[tuple[object, ...]], now: str, at: float) -> None:
     """RQ's bookkeeping; the records are described in `functions.lua`."""
     _call(client, "mirror", {"now": now, "at": at, "records": records})

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from swamp.broker.connection import REPLY_TIMEOUT
+from swamp.broker.patience import REPLY_TIMEOUT
 from swamp.errors import SwampError
 from swamp.orchestrator.core import Core
 

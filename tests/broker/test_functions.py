@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 import pytest
@@ -12,6 +13,7 @@ import redis
 
 from swamp.broker import keyspace
 from swamp.broker.acl import password_hash, worker_user
+from swamp.broker.client import Client, dial
 from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis
 from swamp.broker.functions import (
@@ -131,10 +133,9 @@ def test_a_job_whose_hash_is_gone_comes_empty_and_the_others_whole(queue: redis.
 
 
 def test_who_waits_has_what_came_claimed_and_read_and_more_of_it_if_there_is_more(
-    queue: redis.Redis, worker: Connect
+    queue: redis.Redis, server: EmbeddedRedis
 ) -> None:
-    client = worker(A)
-    client.ping()
+    client = Client(partial(dial, f"unix://{server.socket_path}"), f"swamp-m-{A}", A, blocking=True)
     assert wait_and_claim(client, A, TARGET, 1, 1) is None
     push(queue, TARGET, jobs(1, 2, 3, 4), NOW)
     one = wait_and_claim(client, A, TARGET, 1, 1)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from swamp.broker.connection import REPLY_TIMEOUT
+from swamp.broker.patience import REPLY_TIMEOUT
 from swamp.orchestrator.leases import HEARTBEAT
 from tests.certificates import sign
 from tests.e2e.apart import Apart, apart

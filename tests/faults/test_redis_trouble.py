@@ -153,7 +153,7 @@ def test_connections_of_workers_that_are_half_open(stage: Stage, server: Server)
         their_road.half_open()
         scene.finish_one()
         for worker in (scene.busy, scene.idle):
-            worker.wait_for_line("the connection is lost: Redis: Timeout", SOON)
+            worker.wait_for_line("the connection is lost: Redis: no answer in time", SOON)
         it_lasts()
         their_road.heal()
         scene.all_is_well()

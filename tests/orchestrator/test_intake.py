@@ -797,7 +797,7 @@ def test_what_a_machine_refuses_without_having_had_it_is_put_there_again(bench: 
     bench.redis.queue.clear()
     bench.say(Declined(dispatch, reason))
     bench.orchestrator.take(bench.worker)
-    assert bench.orchestrator.ledger.tally.dispatches_refused == {reason: 1}
+    assert +bench.orchestrator.ledger.tally.dispatches_refused == {reason: 1}
     bench.orchestrator.push()
     assert list(bench.redis.queue) == [dispatch]
 
