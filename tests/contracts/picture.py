@@ -91,6 +91,7 @@ def paint(stage: Stage) -> Picture:
     stage.workflow("cancel", step("hanging", "hang", "done"))
     canceled = stage.start_run("cancel")
     wait_until(began.exists, "a step to run")
+    wait_until(lambda: "started done" in picture.jobs(), "it to be shown as started, with its time")
     canceled.press_ctrl_c()
     canceled.wait_for_end()
 
