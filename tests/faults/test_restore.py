@@ -20,8 +20,11 @@ from tests.waiting import wait_until
 STEPS = 6
 
 
-@pytest.mark.parametrize("lost", ["retry", "fail"])
-def test_restored_under_workers_that_went_on_it_starts_nothing_twice_that_may_not(stage: Stage, lost: str):
+@pytest.mark.parametrize(("lost", "embedded"), [("retry", False), ("fail", False), ("fail", True)])
+def test_restored_under_workers_that_went_on_it_starts_nothing_twice_that_may_not(
+    stage: Stage, lost: str, embedded: bool
+):
+    """`embedded`: what Redis held is part of the backup."""
     starts = stage.scratch / "starts"
     rules: dict[str, Any] = {"onWorkerLost": lost, "lostTimeout": 1}
     for number in range(STEPS):
@@ -29,7 +32,8 @@ def test_restored_under_workers_that_went_on_it_starts_nothing_twice_that_may_no
     stage.workflow("many", *({**step(f"s{number}", f"m{number}", "node"), **rules} for number in range(STEPS)))
     token = stage.token()
     with Server(stage.scratch / "redis") as server:
-        orchestrator = stage.serve("--redis-url", server.url)
+        uses = () if embedded else ("--redis-url", server.url)
+        orchestrator = stage.serve(*uses)
         worker = stage.worker(token, "cache", "--concurrency", "1")
         run = stage.json("workflow", "run", "many", "--detach")["run"]
 
@@ -44,7 +48,7 @@ def test_restored_under_workers_that_went_on_it_starts_nothing_twice_that_may_no
         backup = stage.scratch / "backup"
         shutil.copytree(stage.root / ".swamp", backup, symlinks=True)
 
-        orchestrator = stage.serve("--redis-url", server.url)
+        orchestrator = stage.serve(*uses)
         for number in (1, 2):
             let_end(number)
             wait_until(partial(succeeded, stage, run, f"s{number}"), "it to end")
@@ -53,7 +57,7 @@ def test_restored_under_workers_that_went_on_it_starts_nothing_twice_that_may_no
         shutil.rmtree(stage.root / ".swamp")
         shutil.copytree(backup, stage.root / ".swamp", symlinks=True)
 
-        orchestrator = stage.serve("--redis-url", server.url)
+        orchestrator = stage.serve(*uses)
         for number in range(STEPS):
             (stage.scratch / f"go{number}").touch()
         wait_until(lambda: stage.history()[0]["status"] not in ("pending", "running"), "the run to end", SOON)
