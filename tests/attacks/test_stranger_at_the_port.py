@@ -111,6 +111,15 @@ def test_long_requests_are_not_kept_in_memory(stage: Stage):
         wait_until(lambda: _closed(websocket) == 1009, "the session to be closed as too long")
 
 
+def test_a_text_where_bytes_belong_is_an_end_and_no_error_of_the_orchestrator(stage: Stage):
+    orchestrator = stage.serve()
+    with connect(f"ws://127.0.0.1:{stage.port}{messages.SESSION_PATH}", proxy=None, compression=None) as websocket:
+        websocket.send("hello")
+        wait_until(lambda: _closed(websocket), "the session to be closed")
+    assert ask(stage, "GET", "/health")[0] == 200
+    assert "Traceback" not in orchestrator.output
+
+
 def _closed(websocket: Any) -> Any:
     """With what code the other side closed it, if it did."""
     try:
