@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.chaos.experiments import Report, bounds, frozen, losses, restarts, rolling, storm
+from tests.chaos.experiments import Report, bounds, frozen, handed_over, losses, restarts, rolling, storm, unbegun
 from tests.chaos.points import POINTS
 from tests.processes import environment
 
@@ -48,7 +48,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=18, help="how many losses are timed (default: 18)")
     parser.add_argument("--steps", type=int, default=100_000, help="how many steps memory is watched over")
     parser.add_argument(
-        "--only", default="", help="some experiments: storm,losses,frozen,restarts,rolling,bounds,order"
+        "--only",
+        default="",
+        help="some experiments: storm,losses,frozen,unbegun,handover,restarts,rolling,bounds,order",
     )
     options = parser.parse_args()
     faulthandler.register(signal.SIGUSR1)  # to see where it stands, if it seems to stand still
@@ -57,7 +59,9 @@ def main() -> int:
     experiments: dict[str, Callable[[], Report]] = {
         "storm": lambda: storm(seed, names, options.minutes * 60, calm=6.0, until_hit=False, width=24),
         "losses": lambda: losses(seed, options.rounds),
-        "frozen": lambda: frozen(seed),
+        "frozen": frozen,
+        "unbegun": unbegun,
+        "handover": handed_over,
         "restarts": lambda: restarts(seed, 20),
         "rolling": lambda: rolling(seed, 4),
         "bounds": lambda: bounds(options.steps),

@@ -213,7 +213,7 @@ def _all_well(promise: str, made: Cluster, load: Load, what: str) -> Report:
 HANDED_OVER = ("7 stored, not committed", "8 committed, not freed", "9 freed, not acknowledged")
 
 
-def handed_over(_seed: int = 0) -> Report:
+def handed_over() -> Report:
     """G4: the orchestrator is killed while it takes over a result: that is neither lost nor taken twice."""
     with swamp() as made:
         made.models()
@@ -244,7 +244,7 @@ def _kills(made: Cluster) -> Counter[str]:
 # ---------------------------------------------------------------------- workers that stand still
 
 
-def frozen(_seed: int = 0) -> Report:
+def frozen() -> Report:
     """G5: one machine stands still in the middle of a step, another one between claim and begin, both for longer than
     their lease; a third finishes what they had. Then they go on."""
     with swamp() as made:
@@ -304,7 +304,7 @@ UNBEGUN = (
 )
 
 
-def unbegun(_seed: int = 0) -> Report:
+def unbegun() -> Report:
     """G3: a step that must not run twice is dispatched anew and succeeds when its worker is killed before it has begun
     it: on one machine and on a fleet, also if the dispatch is older than the orchestrator's start."""
     with swamp() as made:
