@@ -101,7 +101,9 @@ OPERATIONS = "docs/operations.md"
 
 def test_from_nothing_the_stack_comes_up_and_performs_the_tutorial(stack):
     assert shown("README.md", "In containers")[0][:2] == shown(OPERATIONS, "Deploy")[0]
-    _, workers = stack.type(OPERATIONS, "Deploy")
+    stack.type(OPERATIONS, "Deploy", only="up")
+    wait_until(stack.connected, "the worker to join", PATIENCE)
+    (workers,) = stack.type(OPERATIONS, "Deploy", only="worker list")
     assert "build-node" in workers
     *_, run = stack.type(OPERATIONS, "Deploy", 1)
     assert "executed on a worker" in run
@@ -112,7 +114,8 @@ def test_from_nothing_the_stack_comes_up_and_performs_the_tutorial(stack):
 
 def test_the_tools_see_it_with_a_user_that_may_only_read(stack):
     assert "build-node" in stack.get(9181, "/0/data/queues.json")
-    assert 'rq_jobs{queue="build-node",status="finished"} 1.0' in stack.get(9726, "/metrics")
+    finished = 'rq_jobs{queue="build-node",status="finished"} 1.0'
+    wait_until(lambda: finished in stack.get(9726, "/metrics"), "the tutorial's job to be shown", PATIENCE)
 
 
 def test_nothing_runs_as_root_or_on_a_file_system_that_it_may_write(stack):
@@ -148,7 +151,7 @@ def test_a_drained_worker_leaves_work_to_the_others_until_it_is_resumed(stack):
     steps = end_of(stack, work(stack, "drained", 9, 0.2, "fail"))
     assert {step["worker"] for step in steps} <= {*others}
     stack.type(OPERATIONS, "Upgrade", 1, only="resume", name=drained)
-    assert drained in stack.connected()
+    wait_until(lambda: drained in stack.connected(), "it to be told, and to take steps again", PATIENCE)
 
 
 def test_a_crashed_worker_comes_back_as_who_it_was_and_its_steps_run_elsewhere(stack):
@@ -222,7 +225,7 @@ def test_a_new_image_is_taken_into_use_under_load_and_no_step_fails(stack):
     stack.type(OPERATIONS, "Upgrade", only="docker compose up")
     assert len(end_of(stack, run)) == STEPS
     assert noted(stack, "upgrade", "start") == noted(stack, "upgrade", "end") == STEPS
-    assert stack.connected() == names
+    wait_until(lambda: stack.connected() == names, "all to be back", PATIENCE)
     for container in (*stack.containers("orchestrator"), *stack.containers("worker")):
         assert stack.state(container)["Config"]["Labels"]["next"] == "yes"
 
@@ -257,7 +260,7 @@ def test_a_backup_that_was_taken_under_load_makes_a_swamp_that_has_everything(st
     assert len(end_of(stack, run)) == 60
     assert noted(stack, "backup", "end") < 60, "it goes on, and does not begin anew"
     assert first_result(stack) == ["executed on a worker"]
-    assert len(stack.connected()) == 3
+    wait_until(lambda: len(stack.connected()) == 3, "three workers", PATIENCE)
     statuses = {run["status"] for run in stack.json("workflow", "history", "search")}
     assert statuses == {"succeeded"}
 
