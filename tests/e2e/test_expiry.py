@@ -69,6 +69,8 @@ def test_a_step_that_was_started_is_delivered_and_nothing_new_is_begun(stage: St
     assert stage.workers() == {}
     assert not (stage.scratch / "late").exists()
     assert late.running
+    with _owner(stage) as client:
+        assert client.execute_command("ACL", "LOG") == [], "it tried nothing that it may not do any more"
     again = connect(stage, "another")
     assert again.wait_for_end() == NOT_ALLOWED
 
@@ -93,7 +95,8 @@ def test_it_is_delivered_by_the_next_starts_of_both_and_over_an_emptied_redis(st
     worker.wait_for_line("step build/long executed long: succeeded")
     worker.kill()
     orchestrator = stage.serve()
-    _empty_redis(stage)
+    with _owner(stage) as client:
+        client.flushall()
     worker = connect(stage)
     worker.wait_for_line("token brief has expired: no new steps are taken")
     wait_until(lambda: stage.statuses() == {"long": "succeeded"}, "the result to be delivered", timeout=30)
@@ -101,11 +104,10 @@ def test_it_is_delivered_by_the_next_starts_of_both_and_over_an_emptied_redis(st
     assert PUT_OUT in worker.output
 
 
-def _empty_redis(stage: Stage) -> None:
+def _owner(stage: Stage) -> redis.Redis:
     password = json.loads((stage.root / ".swamp/keys/orchestrator.json").read_text())["redisOrchestrator"]
     url = json.loads((stage.root / ".swamp/serve.json").read_text())["redisUrl"]
-    with redis.Redis.from_url(url, username="swamp", password=password) as client:
-        client.flushall()
+    return redis.Redis.from_url(url, username="swamp", password=password)
 
 
 def test_a_rotation_in_the_grace_gives_all_rights_back(stage: Stage):
