@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from swamp.addresses import bracketed, is_loopback
@@ -216,29 +216,27 @@ def _meet(
 ) -> _Met:
     """Raises `NotReached` and `TurnedAway`, as `join`."""
     try:
-        websocket = connect(
-            session_url(url),
-            ssl=client_context(ca_certificate) if urlsplit(url).scheme == "wss" else None,
-            open_timeout=CONNECT_SECONDS,
-            close_timeout=2,
-            ping_interval=ping,
-            ping_timeout=PING_SECONDS,
-            compression=None,
-            max_size=None,
-            user_agent_header=None,
-            logger=_NO_LOG,
-            proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
-        )
-    except (OSError, TimeoutError, WebSocketException, InvalidURI) as error:
+        with ExitStack() as closing:
+            websocket = closing.enter_context(
+                connect(
+                    session_url(url),
+                    ssl=client_context(ca_certificate) if urlsplit(url).scheme == "wss" else None,
+                    open_timeout=CONNECT_SECONDS,
+                    close_timeout=2,
+                    ping_interval=ping,
+                    ping_timeout=PING_SECONDS,
+                    compression=None,
+                    max_size=None,
+                    user_agent_header=None,
+                    logger=_NO_LOG,
+                    proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
+                )
+            )
+            met = _shake_hands(websocket, token, secret, identity, wanted)
+            closing.pop_all()  # it stays open
+            return met
+    except (OSError, WebSocketException, Malformed, HandshakeRefused, MessageRefused) as error:
         raise NotReached(str(error) or type(error).__name__) from error
-    try:
-        return _shake_hands(websocket, token, secret, identity, wanted)
-    except (ConnectionClosed, OSError, TimeoutError, Malformed, HandshakeRefused, MessageRefused) as error:
-        websocket.close()
-        raise NotReached(str(error) or type(error).__name__) from error
-    except BaseException:
-        websocket.close()
-        raise
 
 
 def _shake_hands(websocket: ClientConnection, token: str, secret: bytes, identity: Identity, wanted: Wanted) -> _Met:
