@@ -113,6 +113,8 @@ class Storm:
         """Every process is to pass one of the points of its kind that was hit least."""
         now = time.monotonic()
         kills = self.cluster.notes.kills()
+        here = {process.pid for process in self.cluster.processes.values()}
+        self._armed = {pid: armed for pid, armed in self._armed.items() if pid in here}
         for name, process in self.cluster.processes.items():
             pid = process.pid
             armed = self._armed.get(pid)
@@ -126,7 +128,11 @@ class Storm:
                 continue
             under_way = Counter(point for other, (point, _) in self._armed.items() if other != pid)
             least = min(kills[point] + under_way[point] for point in mine)
-            point = self.random.choice([p for p in mine if kills[p] + under_way[p] == least])
+            chosen = [p for p in mine if kills[p] + under_way[p] == least]
+            if armed is not None:
+                # All could wait for ever at points that are passed only when somebody else is killed.
+                chosen = [p for p in mine if not kills[p]] if self.random.random() < 0.5 else mine
+            point = self.random.choice(chosen or mine)
             first = not kills[point] or armed is not None
             count = 1 if first else self.random.randint(1, 5)
             action = "kill" if first else self._action()
