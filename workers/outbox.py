@@ -109,7 +109,9 @@ class Outbox:
             yield dispatch, content
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, once what was put is on disk."""
+        with contextlib.suppress(OSError):  # which has been said
+            self._syncing.wait()
         self._file.close()
 
     def _note(self, dispatch: str, offset: int, length: int) -> None:
