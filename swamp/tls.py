@@ -24,6 +24,9 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     for file in (certificate, *([key] if key else [])):
         _readable(file)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Tickets would come to a worker behind the handshake, where one thread reads and another writes: OpenSSL can then
+    # lose what is said first, and the worker would wait for an answer in vain. Nobody comes often enough to miss them.
+    context.num_tickets = 0
     try:
         # Without a password to give, OpenSSL would ask on the terminal.
         context.load_cert_chain(certificate, key, password=_no_password)

@@ -26,8 +26,9 @@ class Play:
     """Steps that must not run twice: they are queued, then some begin and one ends, and only then comes the reset. What
     Redis held when they were all queued is thus a past in which none of them had begun."""
 
-    def __init__(self, stage: Stage, machines: int, url: str) -> None:
+    def __init__(self, stage: Stage, machines: int, server: Server, url: str = "") -> None:
         self.stage = stage
+        self._server = server
         self.machines = machines
         create = ("worker", "token", "create", "node", "--duration", "1h", "--max-enrollments", str(machines))
         self._token = str(stage.json(*create)["token"])
@@ -38,7 +39,7 @@ class Play:
         stage.model("after", f"echo after >> {self.starts}")
         stage.workflow("many", *(step(name, name, "node") for name in NAMES))
         stage.workflow("after", step("after", "after", "node"))
-        self.orchestrator = stage.serve("--redis-url", url)
+        self.orchestrator = stage.serve("--redis-url", url or server.url)
         self._runs = [stage.start_run("many")]
         self.orchestrator.wait_for_line("step build/s7 dispatched")
         self._workers: list[RunningSwamp] = []
@@ -50,7 +51,14 @@ class Play:
         begun = 1 + 2 * self.machines  # one has ended, and every slot has one that does not
         wait_until(lambda: len(self.started()) == begun, "steps to begin in every slot", SOON)
         self._runs.append(self.stage.start_run("after"))
-        self.orchestrator.wait_for_line("step build/after dispatched")
+        wait_until(self._all_are_in_redis, "the last step to be queued behind the others", SOON)
+
+    def _all_are_in_redis(self) -> bool:
+        """Not from the log: of many lines in one second it leaves some out."""
+        run = "SELECT id FROM runs WHERE workflow_name = 'after'"
+        rows = self.stage.rows(f"SELECT id FROM dispatches WHERE run_id = ({run})")
+        with closing(self._server.client()) as client:
+            return len(rows) == 1 and bool(client.exists(f"rq:job:{rows[0][0]}"))
 
     def started(self) -> list[str]:
         return self.starts.read_text().split() if self.starts.exists() else []
@@ -85,7 +93,7 @@ in_a_fleet = pytest.mark.parametrize("machines", [1, 2] if "FAULTS_OUTAGE" in os
 
 @in_a_fleet
 def test_emptied_behind_connections_that_hold(stage: Stage, server: Server, machines: int):
-    play = Play(stage, machines, server.url)
+    play = Play(stage, machines, server)
     play.work()
     with closing(server.client()) as client:
         client.flushall()
@@ -94,7 +102,7 @@ def test_emptied_behind_connections_that_hold(stage: Stage, server: Server, mach
 
 @alone_and_in_a_fleet
 def test_replaced_by_an_older_copy(stage: Stage, server: Server, machines: int, tmp_path: Path):
-    play = Play(stage, machines, server.url)
+    play = Play(stage, machines, server)
     shutil.copytree(server.directory, tmp_path / "copy")  # every write is on its disk before it is answered
     play.work()
     server.kill()
@@ -109,7 +117,7 @@ def test_replaced_by_an_older_copy(stage: Stage, server: Server, machines: int, 
 @in_a_fleet
 def test_taken_back_to_a_past_behind_connections_that_hold(stage: Stage, server: Server, machines: int):
     """As a tool does it that restores keys: the server, its users and its connections stay."""
-    play = Play(stage, machines, server.url)
+    play = Play(stage, machines, server)
     with closing(server.client()) as client:
         marker = client.hget("swamp:repo", "marker")
         past = {key: cast("bytes", client.dump(key)) for key in client.keys("*")}
@@ -127,7 +135,7 @@ def test_taken_back_to_a_past_behind_connections_that_hold(stage: Stage, server:
 @in_a_fleet
 def test_failed_over_to_a_replica_that_lagged_behind(stage: Stage, machines: int):
     with Watched(stage.scratch / "redis") as watched:
-        play = Play(stage, machines, watched.url)
+        play = Play(stage, machines, watched.master, watched.url)
         wait_until(watched.in_step, "the replica to have the queue")
         watched.keep_the_replica_behind()
         play.work()
