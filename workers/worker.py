@@ -194,6 +194,7 @@ class Worker:
             for item in self._wait():
                 self._take(item)
             self._came_round = time.monotonic()
+            self._pace.catch_up()
             if self._gathering():
                 continue
             self._store_ended()

@@ -270,6 +270,7 @@ class Core:
             self._wake()
         self.membership.look_at_tokens(utc_now())
         self._look_at_tools()
+        self._pace.catch_up()
         for member in self.members.values():
             if member.rejoin_asked:
                 member.rejoin_asked = False
