@@ -330,7 +330,9 @@ class Core:
         return saved
 
     def _follow(self, saved: Saved) -> None:
-        """Behind the commit: what was stored may be seen and acted on."""
+        """Behind the commit: what was stored may be seen and acted on. First of all by whoever waits for it."""
+        if saved.events:
+            self._notify({str(event["run"]) for event in saved.events})
         for row in self.ledger.added:
             connected = sum(member.connected and member.target == row.target for member in self.members.values())
             live = self.ledger.live.get(row.id)
@@ -363,8 +365,6 @@ class Core:
             self._secrets.forget(run_id)
             self.tally.runs[status] += 1
             log.info("run %s finished: %s", run_id, status, extra={"run": run_id})
-        if saved.events:
-            self._notify({str(event["run"]) for event in saved.events})
 
     # ------------------------------------------------------------------ Redis
 
