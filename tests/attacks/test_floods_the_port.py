@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from swamp.orchestrator import enrollment, web
@@ -128,6 +129,6 @@ def test_a_joined_machine_is_read_a_mebibyte_at_a_time(stage: Stage):
 
 
 def _closed(websocket: object) -> object:
-    with suppress(Exception):
+    with suppress(ConnectionClosed, TimeoutError):  # how it ended is asked next
         websocket.recv(timeout=0.05)  # type: ignore[attr-defined]
     return getattr(websocket, "close_code", None)
