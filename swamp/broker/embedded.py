@@ -1,7 +1,8 @@
 """The Redis server that belongs to one `swamp serve`: started with it, ended with it, reachable from this machine only.
 
 In the data directory (0700): `appendonlydir/` (the data), `redis.conf` (0600), `redis.log`, `redis.pid` (while it
-runs) and `embedded.json` (the port and socket directory of the last start).
+runs) and `embedded.json` (the port and socket directory of the last start); `appendonlydir.damaged/` once there were
+data that no server could read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -27,6 +29,8 @@ from swamp.errors import Busy, Unreachable
 MAX_MEMORY = 1 << 30  # bytes
 _LONGEST_SOCKET_PATH = 100  # bytes; systems refuse between 104 and 108
 _PATIENCE = 15.0  # seconds until the new server must answer at all; loading old data may take longer
+# What a server says that ends because it cannot read its data: a machine that lost its power can leave zeros in a file.
+_UNREADABLE = re.compile(r"append.only file|append.only dir|AOF|truncated file", re.IGNORECASE)
 
 
 class EmbeddedRedis:
@@ -38,6 +42,7 @@ class EmbeddedRedis:
         self.port = port
         self.data_dir = data_dir
         self.pid = keeper.pid
+        self.damage = ""  #: what the server said of the data of before, if it could not read them and began without
 
     @classmethod
     def start(
@@ -57,6 +62,9 @@ class EmbeddedRedis:
         A server that an earlier `swamp serve` could not end on this directory is ended first; the caller makes sure
         that no other orchestrator is using it (the lock of `serve`).
 
+        Data that cannot be read are put aside, and the server begins without: the orchestrator makes again what Redis
+        should hold, and would wait for ever for what is broken.
+
         Raises `Busy` when the given port is taken, `Unreachable` when no server can be found or started.
         """
         program = find_server() if server is None else server
@@ -70,13 +78,19 @@ class EmbeddedRedis:
                 hint="choose another port, or none to take any free one",
                 code="port_in_use",
             )
+        damage = ""
         # A port found free can be taken before the server binds it.
         for _ in range(5):
             chosen = port if port is not None else last_port if last_port and _is_free(last_port) else _any_port()
             try:
-                return cls._start_on(program, data_dir, run_dir, users, chosen, max_memory)
+                started = cls._start_on(program, data_dir, run_dir, users, chosen, max_memory)
             except _PortTaken:
                 last_port = None
+            except _Unreadable as unreadable:
+                damage = str(unreadable)
+            else:
+                started.damage = damage
+                return started
         raise Unreachable("the embedded Redis server found no port to listen on", hint=f"see {data_dir / 'redis.log'}")
 
     @classmethod
@@ -101,6 +115,8 @@ class EmbeddedRedis:
                 if "Address already in use" in said or "Failed listening on port" in said:
                     raise _PortTaken from None
                 reason = keeper.complaint() or said.strip().rpartition("\n")[2] or "it said nothing"
+                if _UNREADABLE.search(reason) and "No space left" not in reason and _put_aside(data_dir):
+                    raise _Unreadable(reason) from None
                 raise Unreachable(
                     f"the embedded Redis server ended at its start: {reason}", hint=f"its log: {log}"
                 ) from None
@@ -188,6 +204,10 @@ class _PortTaken(Exception):
     """Somebody else listens on the port that was chosen."""
 
 
+class _Unreadable(Exception):
+    """The server could not read its data, which are out of its way now; its own words."""
+
+
 def _wait_until_it_answers(keeper: Keeper, socket_path: Path, greeting: bytes) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not keeper.ended.is_set():
@@ -230,6 +250,17 @@ def _end_leftover(data_dir: Path) -> int | None:
             (directory / "redis.sock").unlink(missing_ok=True)
             directory.rmdir()
     return port
+
+
+def _put_aside(data_dir: Path) -> bool:
+    """Whether data were there, and are out of the way now. Only the last that were damaged are kept."""
+    data, aside = data_dir / "appendonlydir", data_dir / "appendonlydir.damaged"
+    with contextlib.suppress(OSError):
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        data.replace(aside)
+        return True
+    return False
 
 
 def _is_free(port: int) -> bool:

@@ -110,6 +110,9 @@ class RedisServer:
         rules = orchestrator_rules(password_hash(self._keys.redis_orchestrator))
         users = [AclUser(ORCHESTRATOR_USER, tuple(rules)), *self._tool_users()]
         self._embedded = EmbeddedRedis.start(self._repo.redis, self._run_dir, users)
+        if self._embedded.damage:
+            text = "the embedded Redis server could not read its data, and begins without (they are kept as %s): %s"
+            log.error(text, self._embedded.data_dir / "appendonlydir.damaged", self._embedded.damage)
         return self._embedded
 
     def stop(self) -> None:

@@ -129,6 +129,12 @@ def _no_second_link() -> None:
     put(worker.Worker, "_drop_link", give_up)
 
 
+def _unreadable_data_stay() -> None:
+    from swamp.broker import embedded
+
+    put(embedded, "_put_aside", lambda _data_dir: False)
+
+
 def _results_in_memory_only() -> None:
     from workers import outbox
 
@@ -245,6 +251,11 @@ BITES = (
         "G6: a worker joins again",
         "tests/faults/test_redis_trouble.py::test_redis_away_and_restarted_with_its_data",
         _no_second_link,
+    ),
+    Bite(
+        "G6: data that cannot be read are no obstacle",
+        "tests/faults/test_redis_trouble.py::test_an_embedded_server_that_cannot_read_what_it_had_written",
+        _unreadable_data_stay,
     ),
     Bite(
         "G6: results wait for room on the disk",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -173,17 +174,60 @@ def test_a_taken_port_is_an_error_when_asked_for_and_avoided_when_not(tmp_path: 
         assert chosen.port == last_port
 
 
-def test_damaged_data_are_reported_with_the_servers_own_words(tmp_path: Path) -> None:
+def _in_the_middle(data: Path) -> None:
+    (part,) = data.glob("*.incr.aof")
+    content = part.read_bytes()
+    at = content.index(b"\r\n*")
+    part.write_bytes(content[:at] + b"\r\nno command at all" + content[at:])
+
+
+def _zeros_at_the_end(data: Path) -> None:
+    (part,) = data.glob("*.incr.aof")
+    part.write_bytes(part.read_bytes() + bytes(4096))
+
+
+def _a_file_gone(data: Path) -> None:
+    next(data.glob("*.base.aof")).unlink()
+
+
+def _an_empty_list_of_files(data: Path) -> None:
+    next(data.glob("*.manifest")).write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_in_the_middle, _zeros_at_the_end, _a_file_gone, _an_empty_list_of_files])
+def test_data_that_cannot_be_read_are_put_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     with start(tmp_path / "redis") as first:
+        assert not first.damage
         client = log_in(first)
         client.set("kept", "yes")
         client.close()
-    (part,) = (tmp_path / "redis" / "appendonlydir").glob("*.incr.aof")
-    part.write_bytes(b"this is no append-only file\r\n" * 3)
-    with pytest.raises(Unreachable, match="ended at its start") as refused:
-        start(tmp_path / "redis")
+    data, aside = tmp_path / "redis/appendonlydir", tmp_path / "redis/appendonlydir.damaged"
+    damage(data)
+    damaged = {file.name: file.read_bytes() for file in data.iterdir()}
+    with start(tmp_path / "redis") as second:
+        assert re.search("AOF|append only file", second.damage)
+        client = log_in(second)
+        assert client.dbsize() == 0
+        client.set("kept", "again")
+        client.close()
+    assert {file.name: file.read_bytes() for file in aside.iterdir()} == damaged
+    damage(data)
+    with start(tmp_path / "redis") as third:
+        assert third.damage, "what is put aside does not pile up"
+    assert list((tmp_path / "redis").glob("appendonlydir.*")) == [aside]
+
+
+def test_a_server_that_ends_at_its_start_is_reported_with_its_own_words(tmp_path: Path) -> None:
+    with start(tmp_path / "redis"):
+        pass
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\necho it is too late for that >&2; exit 1\n")
+    program.chmod(0o700)
+    with pytest.raises(Unreachable, match="ended at its start: it is too late for that") as refused:
+        EmbeddedRedis.start(tmp_path / "redis", tmp_path, [ORCHESTRATOR], server=program)
     assert "redis.log" in (refused.value.hint or "")
-    assert not list(RUN.glob(f"{first.socket_path.parent.name}*"))
+    assert not list(tmp_path.glob("swamp-*"))
+    assert (tmp_path / "redis/appendonlydir").is_dir()
 
 
 def test_any_directory_name_will_do(tmp_path: Path) -> None:

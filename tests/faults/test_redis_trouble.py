@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -57,6 +58,21 @@ def test_redis_killed_and_emptied_of_everything(scene: Scene, server: Server):
     it_lasts()
     shutil.rmtree(server.directory)
     server.start()
+    scene.all_is_well()
+
+
+def test_an_embedded_server_that_cannot_read_what_it_had_written(stage: Stage):
+    """A machine that loses its power can leave zeros at the end of a file."""
+    scene = Scene(stage)
+    scene.begin()
+    directory = stage.root / ".swamp/redis"
+    server = int((directory / "redis.pid").read_text())
+    os.kill(server, signal.SIGSTOP)  # or it would write behind them
+    (part,) = (directory / "appendonlydir").glob("*.incr.aof")
+    part.write_bytes(part.read_bytes() + bytes(4096))
+    os.kill(server, signal.SIGKILL)
+    scene.finish_one()
+    scene.orchestrator.wait_for_line("could not read its data, and begins without", SOON)
     scene.all_is_well()
 
 
