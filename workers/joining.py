@@ -115,3 +115,5 @@ class Joining:
                     return None
         except NotReached as error:
             return str(error) or "the session ended"
+        finally:
+            session.listen_no_more()

@@ -72,7 +72,8 @@ class _Met:
 
 
 class Session:
-    """A joined session. `receive` belongs to one thread; `store`, `tunnel` and `close` may be called from others."""
+    """A joined session. `receive` belongs to one thread, which says in the end that it will `listen_no_more`; `store`,
+    `tunnel` and `close` may be called from others."""
 
     def __init__(
         self, websocket: ClientConnection, noise: Initiator, welcome: Welcome, meet: Callable[[Wanted], _Met]
@@ -97,15 +98,19 @@ class Session:
                     raise Malformed("a session message is text")
                 message = messages.unpack_session(self._noise.decrypt(data))
             except (ConnectionClosed, OSError, Malformed, MessageRefused) as error:
-                with self._answered:
-                    self._over = True
-                    self._answered.notify_all()
+                self.listen_no_more()
                 raise NotReached(str(error)) from error
             if not isinstance(message, BlobStored):
                 return message
             with self._answered:
                 self._answers[message.checksum] = message.error
                 self._answered.notify_all()
+
+    def listen_no_more(self) -> None:
+        """Nobody calls `receive` again: whoever waits in `store` waits in vain, and is told so."""
+        with self._answered:
+            self._over = True
+            self._answered.notify_all()
 
     @property
     def near(self) -> bool:

@@ -5,8 +5,11 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from swamp.wire import messages
 from swamp.wire.messages import BlobPart
+from workers.joining import Joining
 from workers.session import PART, NotReached, Session
 
 
@@ -38,10 +41,52 @@ class Wire:
             return self._answers.pop(0)
 
 
+PLAIN = cast(Any, SimpleNamespace(encrypt=lambda data: data, decrypt=lambda data: data))
+
+
+class LastWords:
+    """A connection at whose end content is taken, and answered with another message: the last that is listened to."""
+
+    def __init__(self, message: messages.SessionMessage) -> None:
+        self._message = messages.pack_session(message)
+        self._sent = threading.Event()
+
+    def send(self, _data: bytes) -> None:
+        self._sent.set()
+
+    def recv(self) -> bytes:
+        assert self._sent.wait(timeout=10)
+        return self._message
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "message", [messages.Rejoin(), messages.Refusal("revoked", "it was revoked")], ids=lambda one: type(one).__name__
+)
+def test_whoever_stores_content_is_told_when_nobody_listens_any_more(message: messages.SessionMessage):
+    """The worker's loop and its courier would wait for ever for an answer that nobody reads."""
+    session = Session(cast(Any, LastWords(message)), PLAIN, cast(Any, None), cast(Any, None))
+    failures: list[NotReached] = []
+
+    def store() -> None:
+        try:
+            session.store("a" * 64, b"content")
+        except NotReached as failure:
+            failures.append(failure)
+
+    courier = threading.Thread(target=store, daemon=True)
+    courier.start()
+    said: list[object] = []
+    Joining("", cast(Any, None), None, cast(Any, None), cast(Any, None), lambda: None, said.append)._attend(session)
+    courier.join(timeout=10)
+    assert len(failures) == 1
+
+
 def test_content_that_two_threads_store_is_not_mixed():
     wire = Wire()
-    plain = SimpleNamespace(encrypt=lambda data: data, decrypt=lambda data: data)
-    session = Session(cast(Any, wire), cast(Any, plain), cast(Any, None), cast(Any, None))
+    session = Session(cast(Any, wire), PLAIN, cast(Any, None), cast(Any, None))
 
     def listen() -> None:
         with suppress(NotReached):
