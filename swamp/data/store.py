@@ -20,6 +20,7 @@ from swamp.errors import Busy, Invalid, NotFound, SwampError
 from swamp.files import make_private_dir, sync_directory
 
 BUSY_TIMEOUT_MS = 10_000  #: how long a statement waits for another process's write before it gives up
+ROOM = 65_536  #: bytes; a disk with less is taken for full when SQLite cannot write to it
 APPLICATION_ID = 0x53776D70  #: `Swmp` in the file's header tells our databases from other programs' ones
 
 
@@ -155,7 +156,7 @@ def _translated(database: Path) -> Iterator[None]:
                 hint="try again; if it lasts, look which process has the file open",
                 code="data_busy",
             ) from error
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(database.parent)):
             raise Busy(
                 f"no space is left on the disk of {database}", hint="make room, then try again", code="disk_full"
             ) from error
@@ -170,3 +171,12 @@ def _translated(database: Path) -> Iterator[None]:
                 code="data_unusable",
             ) from error
         raise
+
+
+def _is_full(directory: Path) -> bool:
+    """SQLite says no more than `disk I/O error` when there is no room for the files beside the database."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < ROOM

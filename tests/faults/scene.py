@@ -3,7 +3,9 @@ steps that wait. And what has to hold when the trouble has passed."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,12 @@ from tests.processes import SWAMP, RunningSwamp
 from tests.waiting import wait_until
 
 SOON = 45.0  #: seconds; everything comes right by itself long before, on a machine that is not busy
+OUTAGE = float(os.environ.get("FAULTS_OUTAGE", "0"))  #: seconds that the trouble lasts; 0: until it was noticed
+
+
+def it_lasts() -> None:
+    """The outage is no wait for a fact: that it takes long is what is tried."""
+    time.sleep(OUTAGE)
 
 
 @dataclass

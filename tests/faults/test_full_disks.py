@@ -3,6 +3,7 @@ root on Linux."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import pytest
 
 from tests.e2e.asking import ask
 from tests.e2e.stage import Stage, step
-from tests.faults.scene import SOON, Scene, fill
+from tests.faults.scene import SOON, Scene, fill, it_lasts
+from tests.faults.servers import Server
 from tests.waiting import wait_until
 
 
@@ -56,8 +58,24 @@ def test_the_orchestrators_disk_full_with_its_server_on_it(stage: Stage, orchest
     filler = fill(orchestrators_disk)
     scene.finish_one()
     scene.orchestrator.wait_for_line("trying again", SOON)
+    it_lasts()
     filler.unlink()
     scene.all_is_well()
+
+
+def test_the_orchestrators_disk_full_with_its_server_elsewhere(stage: Stage, orchestrators_disk: Path):
+    """Redis goes on, and everything that workers say lies there until it can be stored."""
+    with Server(stage.scratch / "redis") as server:
+        scene = Scene(stage, ("--redis-url", server.url))
+        scene.begin()
+        filler = fill(orchestrators_disk)
+        scene.finish_one()
+        scene.orchestrator.wait_for_line("trying again", SOON)
+        it_lasts()
+        filler.unlink()
+        scene.all_is_well()
+        for process in (scene.orchestrator, scene.busy, scene.idle):
+            assert " is lost: no sign of life" not in process.output
 
 
 def test_the_orchestrators_disk_full_is_why_it_is_not_ready(stage: Stage, orchestrators_disk: Path):
@@ -91,8 +109,49 @@ def test_a_workers_disk_full_while_steps_run_end_and_wait(stage: Stage, workers_
     filler = fill(workers_disk)
     scene.finish_one(stored=False)
     scene.busy.wait_for_line("results cannot be stored", SOON)
+    it_lasts()
     filler.unlink()
     scene.all_is_well()
+
+
+def test_a_workers_disk_full_while_everything_else_goes_away_and_comes_back_empty(stage: Stage, workers_disk: Path):
+    """To join again takes no room, and what could not be stored is still known."""
+    with Server(stage.scratch / "redis") as server:
+        scene = Scene(stage, ("--redis-url", server.url))
+        scene.begin()
+        filler = fill(workers_disk)
+        scene.finish_one(stored=False)
+        scene.busy.wait_for_line("results cannot be stored", SOON)
+        scene.orchestrator.kill()
+        server.kill()
+        shutil.rmtree(server.directory)
+        server.start()
+        scene.run.wait_for_end()  # who watches is told where the run goes on
+        scene.orchestrator = stage.serve("--redis-url", server.url)
+        scene.run = stage.start("workflow", "logs", "-f", "trouble")
+        scene.busy.wait_for_line("joined again", SOON)
+        it_lasts()
+        filler.unlink()
+        scene.all_is_well()
+
+
+def test_what_is_started_on_a_full_disk_says_so_and_ends(stage: Stage, workers_disk: Path, orchestrators_disk: Path):
+    token = stage.token()
+    assert stage.serve().stop() == 0
+    filler = fill(orchestrators_disk)
+    orchestrator = stage.start("serve", "--port", str(stage.port))
+    assert orchestrator.wait_for_end() not in (0, None)
+    assert re.search("no space (is )?left", orchestrator.output, re.IGNORECASE), orchestrator.output
+    filler.unlink()
+    stage.serve()
+
+    assert stage.worker(token, "busy").stop() == 0
+    filler = fill(workers_disk)
+    worker = stage.connect(token, "busy")
+    assert worker.wait_for_end() not in (0, None)
+    assert re.search("no space (is )?left", worker.output, re.IGNORECASE), worker.output
+    filler.unlink()
+    stage.worker(token, "busy")
 
 
 def test_a_worker_whose_disk_is_full_leaves_steps_to_others(stage: Stage, workers_disk: Path):

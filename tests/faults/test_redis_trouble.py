@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -16,11 +15,9 @@ import pytest
 
 from tests.e2e.stage import Stage
 from tests.faults.proxy import FaultProxy
-from tests.faults.scene import SOON, Scene, roads
+from tests.faults.scene import SOON, Scene, it_lasts, roads
 from tests.faults.servers import PASSWORD, SERVICE, Server
 from tests.processes import free_port
-
-OUTAGE = float(os.environ.get("FAULTS_OUTAGE", "0"))
 
 
 @pytest.fixture
@@ -34,11 +31,6 @@ def scene(stage: Stage, server: Server) -> Scene:
     scene = Scene(stage, ("--redis-url", server.url))
     scene.begin()
     return scene
-
-
-def it_lasts() -> None:
-    """The outage is no wait for a fact: that it takes long is what is tried."""
-    time.sleep(OUTAGE)
 
 
 def test_redis_away_and_restarted_with_its_data(scene: Scene, server: Server):
