@@ -94,6 +94,8 @@ class Cluster:
         self.notes = Notes(scratch / "notes")
         self.stage = Stage(root, scratch, runtime, self._start)
         self.sync = "yes"  #: empty: what steps note is not synced, so that they cost little
+        self.serve_with: tuple[str, ...] = ()  #: further options of the orchestrator
+        self.door = ""  #: where workers knock, if not at the orchestrator itself
         self.machines: dict[str, Machine] = {}
         self.tokens: dict[str, str] = {}
 
@@ -121,7 +123,7 @@ class Cluster:
 
     def serve(self) -> Armed:
         """An orchestrator, on its way. The one before it has ended."""
-        process = self.stage.start("serve", "--port", str(self.stage.port))
+        process = self.stage.start("serve", "--port", str(self.stage.port), *self.serve_with)
         assert isinstance(process, Armed)
         self.orchestrator = process
         return process
@@ -133,7 +135,9 @@ class Cluster:
             many = ("--max-enrollments", "9") if target == FLEET else ()
             made = self.stage.json("worker", "token", "create", target, "--duration", "1d", *many)
             self.tokens[target] = str(made["token"])
-        process = self.stage.connect(self.tokens[target], f"cache-{name}", *arguments)
+        cache = ("--cache-dir", self.stage.scratch / f"cache-{name}")
+        where = self.door or self.stage.url
+        process = self.stage.start("worker", "connect", where, "--token", self.tokens[target], *cache, *arguments)
         assert isinstance(process, Armed)
         self.machines[name] = Machine(name, self.tokens[target], process)
         return process

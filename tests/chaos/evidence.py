@@ -12,7 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swamp.orchestrator.ledger import MOST_ATTEMPTS
 from swamp.workflows.plan import plan_from_json
+
+#: How the failure of a step begins whose worker was lost.
+LOST = re.compile(r"worker '[\w-]+' was (lost|stopped|restarted) while |worker '[\w-]+' has had this dispatch before")
 
 ENDED = {"succeeded", "failed", "canceled", "skipped"}
 
@@ -169,14 +173,21 @@ def starts(noted: Iterable[Noted]) -> Counter[Place]:
 
 
 def started_as_often_as_allowed(noted: Iterable[Noted], journal: Journal) -> list[str]:
-    """G3. A worker that was about to start a step counts as one that did."""
+    """G3. A worker that was about to start a step counts as one that did. A step that may be retried fails for the loss
+    of its worker only when it was lost as often as it may be."""
     noted = list(noted)
     started = starts(noted)
+    lost = Counter(place_of(dispatch.id) for dispatch in journal.dispatches if dispatch.state == "lost")
     ran = {note.dispatch for note in noted if note.kind == "ran"}
     wrong = []
     for step in journal.steps:
         if not step.retry and started[step.place] > 1:
             wrong.append(f"step {step.name} of {step.place} started {started[step.place]} times")
+        if step.retry and step.status == "failed":
+            if not started[step.place]:
+                wrong.append(f"step {step.name} of {step.place} failed and never started")
+            if LOST.match(step.error or "") and lost[step.place] < MOST_ATTEMPTS:
+                wrong.append(f"step {step.name} of {step.place} was given up after {lost[step.place]} losses")
         if step.status == "succeeded" and step.dispatch not in ran:
             wrong.append(f"step {step.name} of {step.place} succeeded as {step.dispatch}, which never ran")
     known = {step.place for step in journal.steps}
@@ -230,7 +241,7 @@ def late_workers_changed_nothing(noted: Iterable[Noted], journal: Journal) -> li
 #: Why a step may fail where processes are killed.
 EXPECTED = re.compile(
     r"Command exited with code 3$"  # it is meant to
-    r"|worker '[\w-]+' was (lost|stopped|restarted) while |worker '[\w-]+' has had this dispatch before"
+    rf"|{LOST.pattern}"
     r"|Command was ended by signal SIGKILL|The keeper of this machine's steps was killed"
 )
 

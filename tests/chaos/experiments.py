@@ -82,7 +82,7 @@ def storm(seed: int, points: list[str], seconds: float, calm: float, *, until_hi
         report.judge("G4", evidence.one_result_each(journal))
         report.judge("G4", evidence.no_result_was_lost(noted, journal))
         report.judge("G5", evidence.late_workers_changed_nothing(noted, journal))
-        report.judge("G6", [*raging.deserters, *evidence.no_surprises(journal), *_goodbye(made)])
+        report.judge("G6", [*raging.deserters, *evidence.no_surprises(journal), *goodbye(made)])
         report.judge("points", [f"nothing was killed at '{name}'" for name in raging.missed])
         report.figures = [
             f"{len(journal.runs)} runs, {len(journal.steps)} steps, {len(journal.dispatches)} dispatches,"
@@ -102,7 +102,7 @@ def _counted(words: Iterator[str]) -> list[tuple[str, int]]:
     return sorted(counts.items())
 
 
-def _goodbye(made: Cluster) -> list[str]:
+def goodbye(made: Cluster) -> list[str]:
     """Everybody can still be stopped in the ordinary way, and no worker keeps a result that it could not deliver."""
     wrong = []
     for name, machine in made.machines.items():
@@ -203,7 +203,7 @@ def _all_well(promise: str, made: Cluster, load: Load, what: str) -> Report:
             if starts[step.place] != 1
         ]
         + ([] if len(journal.steps) > 0 else ["nothing ran"])
-        + _goodbye(made),
+        + goodbye(made),
     )
     report.figures = [f"{what} over {len(journal.runs)} runs, {len(journal.steps)} steps"]
     return report

@@ -48,6 +48,15 @@ def test_a_second_start_is_seen_also_under_another_dispatch():
     assert not evidence.started_as_often_as_allowed(again, with_step(retry=True))
 
 
+def test_a_step_that_may_be_retried_and_is_given_up_too_soon_is_seen():
+    why = "worker 'a' was lost while the step ran"
+    given_up = with_step(retry=True, status="failed", error=why)
+    lost = [Dispatched(f"node--run-1-0-{number}", "lost", "machine-a", NOBODY) for number in range(1, 11)]
+    assert evidence.started_as_often_as_allowed(NOTED, replace(given_up, dispatches=lost[:9]))
+    assert not evidence.started_as_often_as_allowed(NOTED, replace(given_up, dispatches=lost))
+    assert evidence.started_as_often_as_allowed([], with_step(retry=True, status="failed", error="a fault of ours"))
+
+
 def test_a_success_of_what_never_ran_is_seen():
     assert evidence.started_as_often_as_allowed([NOTED[0]], GOOD)
 

@@ -25,7 +25,7 @@ def full_redis(stage: Stage) -> redis.Redis:
 
 def test_a_step_that_may_be_retried_runs_again_on_another_machine_when_its_worker_is_killed(stage: Stage):
     token = str(stage.json("worker", "token", "create", "fleet", "--duration", "1h", "--max-enrollments", "2")["token"])
-    stage.serve()
+    orchestrator = stage.serve()
     doomed = stage.worker(token, "cache-1")
     starts, go = stage.scratch / "starts", stage.scratch / "go"
     stage.model("patient", f"echo start >> {starts}; {until(go)}; echo done")
@@ -35,7 +35,8 @@ def test_a_step_that_may_be_retried_runs_again_on_another_machine_when_its_worke
     stage.worker(token, "cache-2")
 
     doomed.kill()
-    wait_until(lambda: len(lines(starts)) == 2, "the step to begin again on the other machine", timeout=20)
+    orchestrator.wait_for_line(r"worker fleet-\w+ is lost", timeout=15)
+    wait_until(lambda: len(lines(starts)) == 2, "the step to begin again on the other machine", timeout=5)
     go.touch()
     assert run.wait_for_end() == 0, run.output
     assert [state for (state,) in stage.rows("SELECT state FROM dispatches ORDER BY attempt")] == ["lost", "finished"]
