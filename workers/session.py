@@ -69,6 +69,7 @@ class _Met:
     websocket: ClientConnection
     noise: Initiator
     answer: SessionMessage
+    near: bool  #: the connection ends on this machine, as far as can be seen from here
 
 
 class Session:
@@ -76,10 +77,18 @@ class Session:
     `tunnel` and `close` may be called from others."""
 
     def __init__(
-        self, websocket: ClientConnection, noise: Initiator, welcome: Welcome, meet: Callable[[Wanted], _Met]
+        self,
+        websocket: ClientConnection,
+        noise: Initiator,
+        welcome: Welcome,
+        meet: Callable[[Wanted], _Met],
+        *,
+        near: bool,
     ) -> None:
-        """`meet` shakes hands once more, for a tunnel; it raises `NotReached`."""
+        """`meet` shakes hands once more, for a tunnel; it raises `NotReached`. `near`: the orchestrator seems to be on
+        this machine."""
         self.welcome = welcome
+        self.near = near
         self._meet = meet
         self._websocket = websocket
         self._noise = noise
@@ -111,11 +120,6 @@ class Session:
         with self._answered:
             self._over = True
             self._answered.notify_all()
-
-    @property
-    def near(self) -> bool:
-        """Whether the connection ends on this machine, as far as can be seen from here."""
-        return is_loopback(str(self._websocket.remote_address[0]))
 
     def tunnel(self) -> Tunnel:
         """A connection to Redis through the orchestrator's port. Raises `NotReached`."""
@@ -206,7 +210,7 @@ def join(
         met.websocket.close()
         raise
     # What is sent through a tunnel misses its answer by itself when the network is gone: it needs no pings.
-    return Session(met.websocket, met.noise, answer, partial(meet, ping=None))
+    return Session(met.websocket, met.noise, answer, partial(meet, ping=None), near=met.near)
 
 
 def _meet(
@@ -257,7 +261,9 @@ def _shake_hands(websocket: ClientConnection, token: str, secret: bytes, identit
     if pinned is not None and pinned.static != noise.peer_static:
         raise NotReached("what answers is not the orchestrator that this machine joined")
     websocket.send(noise.write(messages.pack_session(wanted())))
-    return _Met(websocket, noise, messages.unpack_session(noise.decrypt(_binary(websocket))))
+    answer = messages.unpack_session(noise.decrypt(_binary(websocket)))
+    # Asked now: of a connection that has ended the system tells nothing any more.
+    return _Met(websocket, noise, answer, is_loopback(str(websocket.remote_address[0])))
 
 
 def _binary(websocket: ClientConnection) -> bytes:

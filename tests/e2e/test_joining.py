@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.attacks.members import joined
 from tests.e2e.stage import Stage
 from tests.processes import RunningSwamp
 from tests.waiting import wait_until
+from workers.wires import Wires
 
 NOT_ALLOWED, BUSY = 4, 75
 
@@ -263,6 +265,15 @@ def test_when_a_token_expires_its_worker_is_put_out(stage: Stage):
     stage.worker(new, "new")
     stage.task("hello", "echo hello", "brief")
     stage.run("hello")
+
+
+def test_a_session_that_has_ended_before_the_loop_begins_with_it_does_not_end_the_worker(stage: Stage):
+    """The loop may have waited for a silent Redis in between."""
+    token = stage.token()
+    stage.serve()
+    with joined(stage, token) as session:
+        session.close()
+        Wires(session, None).cut()
 
 
 def _put_out(worker: RunningSwamp) -> str:

@@ -67,7 +67,7 @@ class LastWords:
 )
 def test_whoever_stores_content_is_told_when_nobody_listens_any_more(message: messages.SessionMessage):
     """The worker's loop and its courier would wait for ever for an answer that nobody reads."""
-    session = Session(cast(Any, LastWords(message)), PLAIN, cast(Any, None), cast(Any, None))
+    session = Session(cast(Any, LastWords(message)), PLAIN, cast(Any, None), cast(Any, None), near=True)
     failures: list[NotReached] = []
 
     def store() -> None:
@@ -86,7 +86,7 @@ def test_whoever_stores_content_is_told_when_nobody_listens_any_more(message: me
 
 def test_content_that_two_threads_store_is_not_mixed():
     wire = Wire()
-    session = Session(cast(Any, wire), PLAIN, cast(Any, None), cast(Any, None))
+    session = Session(cast(Any, wire), PLAIN, cast(Any, None), cast(Any, None), near=True)
 
     def listen() -> None:
         with suppress(NotReached):
