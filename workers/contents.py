@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from swamp.files import make_private_dir, sync_directory, write_atomically
+
+
+class ContentLost(Exception):
+    """It is not here any more as it was put, and will not be again."""
 
 
 class Contents:
@@ -23,8 +29,18 @@ class Contents:
             sync_directory(self._directory)
 
     def get(self, checksum: str) -> bytes:
-        """Raises `OSError`."""
-        return (self._directory / checksum).read_bytes()
+        """Raises `ContentLost`, and `OSError` for what may pass."""
+        try:
+            content = (self._directory / checksum).read_bytes()
+        except FileNotFoundError as error:
+            raise ContentLost("its file is gone") from error
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise ContentLost(str(error)) from error
+        if hashlib.sha256(content).hexdigest() != checksum:
+            raise ContentLost("its file was changed")
+        return content
 
     def keep_only(self, checksums: set[str]) -> None:
         """Remove everything else."""

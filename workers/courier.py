@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -11,11 +10,9 @@ from dataclasses import dataclass
 
 from swamp.data.record import Blob
 from swamp.wire.messages import unpack_result
-from workers.contents import Contents
+from workers.contents import ContentLost, Contents
 from workers.outbox import Outbox
 from workers.session import NotReached, Session
-
-log = logging.getLogger("swamp.worker")
 
 AGAIN = 0.5  #: seconds until what could not be delivered is tried again
 
@@ -27,6 +24,14 @@ class Delivered:
     dispatch: str
 
 
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """The big content of this result is lost; why."""
+
+    dispatch: str
+    reason: str
+
+
 class Courier:
     """`session` gives the present one, if there is one; `tell` is called from the thread."""
 
@@ -35,7 +40,7 @@ class Courier:
         outbox: Outbox,
         contents: Contents,
         session: Callable[[], Session | None],
-        tell: Callable[[Delivered], None],
+        tell: Callable[[Delivered | Undeliverable], None],
     ) -> None:
         self._outbox = outbox
         self._contents = contents
@@ -51,8 +56,8 @@ class Courier:
         self._errands.put(dispatch)
 
     def bring(self, session: Session, content: bytes) -> None:
-        """Deliver, here and now, the content that a packed result speaks of. Raises `NotReached`, and `OSError` when it
-        cannot be read."""
+        """Deliver, here and now, the content that a packed result speaks of. Raises `NotReached`, `ContentLost`, and
+        `OSError` when it cannot be read now."""
         for checksum in blobs_of(content):
             session.store(checksum, self._contents.get(checksum))
 
@@ -67,11 +72,11 @@ class Courier:
                     self.bring(session, content)
                     self._tell(Delivered(dispatch))
                     break
-                except NotReached:
-                    time.sleep(AGAIN)
-                except OSError as error:
-                    log.error("the content of a result is lost: %s", error)
+                except ContentLost as lost:
+                    self._tell(Undeliverable(dispatch, str(lost)))
                     break
+                except (NotReached, OSError):
+                    time.sleep(AGAIN)
 
 
 def blobs_of(content: bytes) -> list[str]:

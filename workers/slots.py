@@ -15,7 +15,7 @@ from swamp.data.record import Blob
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
 from swamp.models.kept import spawner_that_leaves_nothing
-from swamp.wire.messages import Dispatch
+from swamp.wire.messages import LARGEST_CONTENT, Dispatch
 
 #: Bytes of an output above which it travels by itself instead of in the result.
 BIG = 64 * 1024
@@ -136,14 +136,20 @@ class Slots:
 
 
 def _lighten(outcome: Outcome) -> tuple[Outcome, dict[str, bytes]]:
-    """The outcome with its big outputs replaced by their checksums, and those outputs."""
+    """The outcome with its big outputs replaced by their checksums, and those outputs. With one that is too big for the
+    orchestrator the step has failed."""
     contents: dict[str, bytes] = {}
     outputs = []
     for output in outcome.outputs:
         content = output.content
+        if isinstance(content, bytes) and len(content) > LARGEST_CONTENT:
+            why = f"The output '{output.name}' has {len(content)} bytes; {LARGEST_CONTENT} can be kept"
+            outcome = replace(outcome, status="failed", error=outcome.error or why)
+            continue
         if isinstance(content, bytes) and len(content) > BIG:
             checksum = hashlib.sha256(content).hexdigest()
             contents[checksum] = content
             output = replace(output, content=Blob(checksum, len(content)))
         outputs.append(output)
-    return (replace(outcome, outputs=tuple(outputs)) if contents else outcome), contents
+    as_it_was = not contents and len(outputs) == len(outcome.outputs)
+    return (outcome if as_it_was else replace(outcome, outputs=tuple(outputs))), contents

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -31,6 +31,7 @@ import swamp
 from swamp.broker.client import RedisTrouble
 from swamp.broker.functions import Exchange
 from swamp.clock import iso, utc_now
+from swamp.data.record import Blob
 from swamp.errors import NotAllowed
 from swamp.interpreter import settle_in
 from swamp.models.invocation import Outcome
@@ -50,11 +51,12 @@ from swamp.wire.messages import (
     OutputLines,
     Welcome,
     pack_result,
+    unpack_result,
 )
 from workers.appetite import PERIOD, SHORT_MS, STALLED, is_instant, may_gather, moved, to_begin, to_claim
 from workers.claims import Claims
-from workers.contents import Contents
-from workers.courier import Courier, Delivered, blobs_of
+from workers.contents import ContentLost, Contents
+from workers.courier import Courier, Delivered, Undeliverable, blobs_of
 from workers.identity import Identity
 from workers.joining import Joined, Joining, NotJoined, SessionOver
 from workers.link import Broken, Claimed, Link, Said
@@ -63,6 +65,7 @@ from workers.outbox import Outbox
 from workers.seen import SeenList
 from workers.session import NotReached, Session
 from workers.slots import Slots, StepEnded, StepSaid
+from workers.unacknowledged import Sent
 from workers.voice import Beginning, Voice
 
 log = logging.getLogger("swamp.worker")
@@ -101,7 +104,7 @@ class _Again:
 
 
 _Item = (
-    Joined | NotJoined | SessionOver | Delivered | _Stop | _Again
+    Joined | NotJoined | SessionOver | Delivered | Undeliverable | _Stop | _Again
     | Claimed | Said | Broken | StepSaid | StepEnded
 )  # fmt: skip
 
@@ -259,6 +262,8 @@ class Worker:
                 content = self._outbox.get(item.dispatch)
                 if content is not None:
                     self._voice.send(item.dispatch, content)
+            case Undeliverable():
+                self._content_lost(item)
             case _Stop():
                 self._asked_to_stop()
 
@@ -515,6 +520,22 @@ class Worker:
         else:
             self._voice.send(dispatch, content)
 
+    def _content_lost(self, lost: Undeliverable) -> None:
+        content = self._outbox.get(lost.dispatch)
+        if content is not None:
+            self._voice.send(lost.dispatch, self._without_content(lost.dispatch, content, lost.reason))
+
+    def _without_content(self, dispatch: str, content: bytes, reason: str) -> bytes:
+        """The result of a step whose output is lost: it has failed. Else it would be waited for for ever."""
+        why = f"the output of the step was lost on its worker: {reason}"
+        log.error("step %s: %s", self._name(dispatch), why, extra=self._about(dispatch))
+        outcome = unpack_result(content)
+        outputs = tuple(output for output in outcome.outputs if not isinstance(output.content, Blob))
+        failed = pack_result(replace(outcome, status="failed", error=why, outputs=outputs))
+        with suppress(OSError):  # from what is there the same follows again
+            self._outbox.put(dispatch, failed)
+        return failed
+
     # ------------------------------------------------------------------ what the orchestrator says
 
     def _said(self, said: Said) -> None:
@@ -632,7 +653,7 @@ class Worker:
                     self._link.exchange(batch)
                     batch = Exchange()
                 if sent.dispatch:
-                    self._store_again(sent.dispatch)
+                    sent = self._with_content(sent)
                     batch.finish.append((sent.dispatch, sent.result, sent.sealed))
                 else:
                     batch.say.append(sent.sealed)
@@ -643,11 +664,17 @@ class Worker:
             return False
         return True
 
-    def _store_again(self, dispatch: str) -> None:
-        """The orchestrator may be the one that misses the content."""
-        content = self._outbox.get(dispatch)
-        if self._session is not None and content is not None:
+    def _with_content(self, sent: Sent) -> Sent:
+        """What is to be said, behind the content that it speaks of: the orchestrator may be the one that misses it."""
+        content = self._outbox.get(sent.dispatch)
+        if self._session is None or content is None:
+            return sent
+        try:
             self._courier.bring(self._session, content)
+        except ContentLost as lost:
+            failed = self._without_content(sent.dispatch, content, str(lost))
+            return self._voice.keep(sent.number, sent.body, sent.dispatch, failed)
+        return sent
 
     def _inventory(self) -> Inventory:
         running, outbox = tuple(self._slots.running), tuple(dispatch for dispatch, _ in self._outbox.items())

@@ -54,7 +54,6 @@ log = logging.getLogger("swamp.orchestrator")
 HANDSHAKE_SECONDS = 15.0
 MOST_STRANGERS = 256  #: handshakes under way at once
 PARTING = 0.25  #: seconds for the last words to a worker that has to go
-LARGEST_BLOB = 1 << 30  #: bytes
 
 _UNKNOWN = Refusal("unknown_token", "the orchestrator does not know this token")
 
@@ -362,7 +361,7 @@ class Enrollment:
                 continue
             self._core.membership.heard(member)
             size += len(message.data)
-            if size <= LARGEST_BLOB:
+            if size <= messages.LARGEST_CONTENT:
                 parts.append(message.data)
             if message.last:
                 error = await asyncio.to_thread(self._store_blob, message.checksum, parts, size)
@@ -371,8 +370,8 @@ class Enrollment:
 
     def _store_blob(self, checksum: str, parts: list[bytes], size: int) -> str | None:
         """Keeps the content; returns why not."""
-        if size > LARGEST_BLOB:
-            return f"content of {size} bytes is larger than {LARGEST_BLOB}"
+        if size > messages.LARGEST_CONTENT:
+            return f"content of {size} bytes is larger than {messages.LARGEST_CONTENT}"
         content = b"".join(parts)
         if hashlib.sha256(content).hexdigest() != checksum:
             return "the content is not what its checksum says"

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from tests.chaos.experiments import Report, bounds, frozen, handed_over, restarts, rolling, storm, unbegun
+from shutil import rmtree
+
+from tests.chaos.cluster import NODE, placed
+from tests.chaos.experiments import (
+    Report,
+    bounds,
+    frozen,
+    handed_over,
+    journal_of,
+    restarts,
+    rolling,
+    storm,
+    swamp,
+    unbegun,
+)
 from tests.chaos.points import POINTS
+from tests.waiting import wait_until
 
 #: One on either side of each commit and each hand-over.
 SHORT = (
@@ -34,6 +49,24 @@ def test_whatever_is_killed_at_whichever_point_every_run_ends_and_nothing_starts
 
 def test_a_result_is_neither_lost_nor_taken_twice_by_an_orchestrator_that_is_killed_while_it_takes_it():
     check(handed_over())
+
+
+def test_a_result_that_was_sent_and_lost_its_content_before_it_was_taken_ends_its_run():
+    with swamp() as made:
+        made.models()
+        made.workflow("big", {"name": "job", "steps": [placed("big", "big", NODE, "fail")]})
+        made.ready(NODE)
+        made.orchestrator.arm("7 stored, not committed")
+        made.submit("big")
+        made.orchestrator.wait_for_end(60)
+        for file in (made.stage.scratch / f"cache-{NODE}/contents").iterdir():
+            file.unlink()
+        rmtree(made.stage.root / ".swamp/redis/appendonlydir")
+        made.serve().wait_for_line("listening on ws://", timeout=60)
+        wait_until(lambda: made.runs_under_way() == 0, "the run to end", timeout=30)
+        (step,) = journal_of(made).steps
+        assert (step.status, made.machines[NODE].process.running) == ("failed", True)
+        assert "was lost on its worker" in (step.error or "")
 
 
 def test_workers_that_stood_still_longer_than_their_lease_change_nothing():

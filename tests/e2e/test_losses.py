@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests.e2e.stage import Stage, step, until
@@ -178,3 +179,29 @@ def test_what_was_begun_ahead_goes_to_another_machine_when_a_long_step_comes_bef
     assert run.wait_for_end() == 0, run.output
     assert sorted(lines(starts)) == sorted(["long", *names])
     assert len(stage.rows("SELECT DISTINCT machine FROM dispatches WHERE state = 'finished'")) == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_step_whose_output_was_lost_on_its_worker_fails(stage: Stage, damage: str):
+    """Nobody has it any more: a result that waits for it would be waited for for ever."""
+    token = stage.token()
+    orchestrator = stage.serve()
+    worker = stage.worker(token)
+    began, go = stage.scratch / "began", stage.scratch / "go"
+    stage.task("big", f"touch {began}; {until(go)}; head -c 200000 /dev/zero | tr '\\0' x")
+    stage.start_run("big")
+    wait_until(began.exists, "the step to begin")
+    orchestrator.kill()
+    go.touch()
+    worker.wait_for_line("executed big: succeeded")
+    for file in (stage.scratch / "cache/contents").iterdir():
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(b"something else")
+    stage.serve()
+    wait_until(lambda: stage.statuses() == {"big": "failed"}, "the run to end")
+    assert "the output of the step was lost on its worker" in str(stage.rows("SELECT error FROM steps"))
+    stage.task("hello", "echo hello")
+    stage.run("hello")
+    assert worker.running

@@ -71,3 +71,15 @@ def test_every_step_is_either_started_or_given_back_whenever_that_is_asked_for(
     ran = {f"node--{path.name.removeprefix('began-')}" for path in tmp_path.glob("began-*")}
     assert ran == started
     assert all(path.read_text() == "\n" for path in tmp_path.glob("began-*"))
+
+
+def test_an_output_that_nobody_would_take_fails_its_step(
+    slots: Slots, told: queue.SimpleQueue[StepSaid | StepEnded], monkeypatch: pytest.MonkeyPatch
+):
+    """Else it would be sent again and again, and its run never end."""
+    monkeypatch.setattr("workers.slots.LARGEST_CONTENT", 100_000)
+    slots.start(shell(1, "head -c 100001 /dev/zero | tr '\\0' x"))
+    while isinstance(ended := told.get(timeout=10), StepSaid):
+        pass
+    assert (ended.outcome.status, ended.outcome.outputs, ended.contents) == ("failed", (), {})
+    assert "100000 can be kept" in (ended.outcome.error or "")

@@ -42,6 +42,7 @@ from swamp.wire.messages.opening import (
     unpack_reply,
 )
 from swamp.wire.messages.session import (
+    LARGEST_CONTENT,
     BlobPart,
     BlobStored,
     Farewell,
@@ -74,6 +75,7 @@ from swamp.wire.messages.up import (
 __all__ = [
     "DOWN",
     "GENERATION_BYTES",
+    "LARGEST_CONTENT",
     "LONGEST",
     "MOST_GENERATIONS",
     "PROTOCOL",

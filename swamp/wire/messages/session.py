@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from swamp.wire.codec import Malformed, pack
 from swamp.wire.messages.fields import as_map, checksum, key, moment, moment_or_null, seconds, take, text_or_null
 
+LARGEST_CONTENT = 1 << 30  #: bytes of one content that the orchestrator takes
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
