@@ -13,12 +13,12 @@ from swamp.models.spawner import NotStarted, why_not_started
 
 
 class Direct:
-    """The spawner for processes that live only as long as what they run, and for systems without a keeper."""
+    """The spawner for systems without a keeper, and for where nothing is to be ended."""
 
     def start(self) -> None:
         pass
 
-    def close(self) -> None:
+    def close(self, *, leave: bool = False) -> None:
         pass
 
     def spawn(

@@ -9,6 +9,7 @@ Requests, one a packet, fields parted by NUL (which is in no argument and no env
 
     start  token executable directory n argument₁ … argumentₙ name=value …    + descriptors: status, stdout, stderr
     end    token signal                                                        TERM once, or KILL until nothing is left
+    leave                                                                      go now, and end nothing of what is left
 
 A request too long for a packet is empty and has a fourth descriptor: a file that holds it.
 
@@ -173,7 +174,7 @@ class Keeper:
             signal.signal(number, lambda *_: None)
 
     def run(self) -> None:
-        """Serve the owner until it goes, and then until nothing is left."""
+        """Serve the owner until it goes, and then until nothing is left; or until it says to leave things be."""
         poll = select.poll()
         poll.register(self._owner, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -185,14 +186,15 @@ class Keeper:
                     self._reap()
                 elif events & select.POLLHUP:  # what it still asked for is not begun
                     return self._end_all()
-                else:
-                    self._serve()
+                elif not self._serve():
+                    return None
             if self._ending and time.monotonic() >= self._next_look:
                 self._end_more()
 
     # What the owner asks for
 
-    def _serve(self) -> None:
+    def _serve(self) -> bool:
+        """Do what the next request asks for; whether it leaves anything to do."""
         request, ancillary, _, _ = self._owner.recvmsg(
             PACKET, socket.CMSG_SPACE(_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
         )
@@ -208,6 +210,7 @@ class Keeper:
         elif kind == b"end":
             token, _, number = rest.partition(b"\0")
             self._end(token, int(number))
+        return kind != b"leave"
 
     def _start(self, request: bytes, status: int, stdout: int = -1, stderr: int = -1) -> None:
         token, executable, directory, count, rest = request.split(b"\0", 4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import itertools
 import os
-import secrets
 import select
 import signal
 import socket
@@ -30,12 +29,12 @@ class Kept:
     """The spawner for processes that live long: one keeper, started with `start` or the first program.
 
     A keeper that was killed is replaced when the next program is to start. `close` ends everything that still runs,
-    processes that steps left behind included. All methods may be called from any thread.
+    processes that steps left behind included, unless it is to `leave` them. All methods may be called from any thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._mark = secrets.token_hex(8)  # random: nobody else's processes bear it
+        self._mark = os.urandom(8).hex()  # random: nobody else's processes bear it
         self._numbers = itertools.count(1)
         self._line: _Line | None = None
         self._dead: list[_Line] = []
@@ -77,13 +76,13 @@ class Kept:
             os.close(writer)
         return KeptProgram(line, token, reader, executable, directory)
 
-    def close(self) -> None:
+    def close(self, *, leave: bool = False) -> None:
         with self._lock:
             self._closed = True
             lines = [*self._dead, self._line] if self._line else self._dead
             self._dead, self._line = [], None
         for line in lines:
-            line.close()
+            line.close(leave=leave)
 
     def _lines_of(self, environment: Mapping[str, str]) -> bytes:
         known, lines = self._environment
@@ -161,9 +160,12 @@ class _Line:
         with suppress(OSError):
             self._socket.send(b"end\0%s\0%d" % (token.encode(), number))
 
-    def close(self) -> None:
+    def close(self, *, leave: bool) -> None:
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            if leave:  # it goes when it has read this; a socket that had ended by then would say otherwise
+                self._socket.send(b"leave\0")
+            else:
+                self._socket.shutdown(socket.SHUT_RDWR)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_FAREWELL)
         self._socket.close()

@@ -42,8 +42,11 @@ class Spawner(Protocol):
     def start(self) -> None:
         """Get ready, so that the first program need not wait for that."""
 
-    def close(self) -> None:
-        """Start nothing more, and end what is left of what was started, as far as this spawner can."""
+    def close(self, *, leave: bool = False) -> None:
+        """Start nothing more, and end what is left of what was started, as far as this spawner can.
+
+        With `leave`, which is for when all programs have ended, what they left in the background lives on.
+        """
 
     def spawn(
         self,

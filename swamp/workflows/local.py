@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,7 +25,9 @@ from swamp.models.catalog import find_model
 from swamp.models.definition import invocation
 from swamp.models.environment import step_environment
 from swamp.models.invocation import Invocation
+from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.models.resolve import check_secrets
+from swamp.models.spawner import Spawner
 from swamp.repo import Repo
 from swamp.vaults.catalog import read_for_step
 from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
@@ -98,22 +100,30 @@ def _drive(
     environ: Mapping[str, str],
     timeout: timedelta | None = None,
 ) -> str:
-    store = Store.open(repo.database, repo.blobs, create=True)
-    try:
-        end_abandoned_runs(repo, store)
-        run_id = str(uuid.uuid4())
-        with _driving(repo, run_id):
-            return _drive_to_the_end(repo, store, run_id, plan, listener, environ, timeout)
-    finally:
-        store.close()
+    spawner = spawner_that_leaves_nothing()
+    with closing(spawner):
+        spawner.start()  # while the rest gets ready
+        with closing(Store.open(repo.database, repo.blobs, create=True)) as store:
+            end_abandoned_runs(repo, store)
+            run_id = str(uuid.uuid4())
+            with _driving(repo, run_id):
+                status, broken_off = _drive_to_the_end(repo, store, run_id, plan, listener, environ, timeout, spawner)
+        if status != "canceled" and not broken_off:
+            spawner.close(leave=True)  # what a step has started in the background may be what it was for
+    if broken_off and status != "succeeded":
+        raise Interrupted(f"the run was interrupted: {status}", hint=f"see: swamp workflow history get {run_id}")
+    return status
 
 
 @dataclass(frozen=True, slots=True)
-class _CtrlC:
-    """Somebody pressed it."""
+class _AskedToEnd:
+    """Somebody pressed Ctrl-C, or sent a signal that means the same."""
+
+    how: str  #: for people
 
 
-_Inbox = queue.SimpleQueue[LocalOutput | LocalFinished | _CtrlC]
+_Inbox = queue.SimpleQueue[LocalOutput | LocalFinished | _AskedToEnd]
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "a TERM signal", signal.SIGHUP: "the end of its terminal"}
 
 
 def _drive_to_the_end(
@@ -124,10 +134,12 @@ def _drive_to_the_end(
     listener: Callable[[Event], None],
     environ: Mapping[str, str],
     timeout: timedelta | None,
-) -> str:
+    spawner: Spawner,
+) -> tuple[str, bool]:
+    """The status it ended with, and whether somebody broke it off."""
     engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
     inbox: _Inbox = queue.SimpleQueue()
-    steps = LocalSteps(repo.root, step_environment(environ), inbox.put, partial(read_for_step, repo))
+    steps = LocalSteps(repo.root, step_environment(environ), inbox.put, partial(read_for_step, repo), spawner)
     interrupted = False
 
     def save(accept: bool = False) -> list[tuple[str, str]]:
@@ -142,7 +154,7 @@ def _drive_to_the_end(
         return saved.ended
 
     try:
-        with _ctrl_c_comes_through(inbox):
+        with _signals_come_through(inbox):
             ended = save(accept=True)
             while not ended:
                 for message in _received(inbox, 0.0 if engine.dirty else engine.seconds_to_deadline()):
@@ -151,9 +163,9 @@ def _drive_to_the_end(
                             engine.output(run_id, message.position, message.stream, message.text)
                         case LocalFinished():
                             engine.finished(run_id, message.position, message.outcome)
-                        case _CtrlC():
+                        case _AskedToEnd():
                             engine.cancel(run_id)
-                            steps.cancel_all("canceled with Ctrl-C", 0.0 if interrupted else GRACE)
+                            steps.cancel_all(f"canceled with {message.how}", 0.0 if interrupted else GRACE)
                             interrupted = True
                 for overdue in engine.overdue():
                     engine.cancel(overdue)
@@ -162,15 +174,12 @@ def _drive_to_the_end(
     finally:
         if not steps.idle:
             _end_at_once(steps, inbox)
-    status = ended[0][1]
-    if interrupted and status != "succeeded":
-        raise Interrupted(f"the run was interrupted: {status}", hint=f"see: swamp workflow history get {run_id}")
-    return status
+    return ended[0][1], interrupted
 
 
-def _received(inbox: _Inbox, patience: float | None) -> list[LocalOutput | LocalFinished | _CtrlC]:
+def _received(inbox: _Inbox, patience: float | None) -> list[LocalOutput | LocalFinished | _AskedToEnd]:
     """What has come in; waits for something, at most `patience` seconds."""
-    messages: list[LocalOutput | LocalFinished | _CtrlC] = []
+    messages: list[LocalOutput | LocalFinished | _AskedToEnd] = []
     with suppress(queue.Empty):
         messages.append(inbox.get(timeout=patience))
         while len(messages) < 1000:
@@ -179,28 +188,29 @@ def _received(inbox: _Inbox, patience: float | None) -> list[LocalOutput | Local
 
 
 @contextmanager
-def _ctrl_c_comes_through(inbox: _Inbox) -> Iterator[None]:
-    """Ctrl-C comes as a message, so that it never breaks off a transaction or what is being shown. Pressed a third time
-    it interrupts all the same."""
-    presses = 0
+def _signals_come_through(inbox: _Inbox) -> Iterator[None]:
+    """Ctrl-C and its like come as a message, so that they never break off a transaction or what is being shown. The
+    third one interrupts all the same."""
+    heard = 0
 
-    def heard(number: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 2:
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard += 1
+        if heard > 2:
             raise KeyboardInterrupt
-        inbox.put(_CtrlC())
+        inbox.put(_AskedToEnd(_SIGNALS[signal.Signals(number)]))
 
-    # Other threads cannot hear it, and a command started with `nohup` or `&` is not meant to.
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, heard)
+    # Other threads cannot hear them, and a command started with `nohup` or `&` is not meant to.
+    by_default = (signal.default_int_handler, signal.SIG_DFL)
+    main = threading.current_thread() is threading.main_thread()
+    previous = {it: handler for it in _SIGNALS if main and (handler := signal.getsignal(it)) in by_default}
+    for number in previous:
+        signal.signal(number, hear)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _end_at_once(steps: LocalSteps, inbox: _Inbox) -> None:

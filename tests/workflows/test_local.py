@@ -6,9 +6,12 @@ import os
 import queue
 import resource
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,9 @@ STEP = """\
 """
 
 
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a step's process group has to do")
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
     repo = Repo(tmp_path)
@@ -70,8 +76,13 @@ def flow(repo: Repo, **steps: str) -> str:
     return "flow"
 
 
-def run(repo: Repo, name: str, listener: Callable[[Event], None] = lambda event: None) -> str:
-    return run_workflow(repo, name, listener, os.environ)
+def run(
+    repo: Repo,
+    name: str,
+    listener: Callable[[Event], None] = lambda event: None,
+    timeout: timedelta | None = None,
+) -> str:
+    return run_workflow(repo, name, listener, os.environ, timeout)
 
 
 @pytest.fixture
@@ -221,6 +232,46 @@ def test_a_person_who_presses_ctrl_c_is_told_how_it_ended(repo: Repo, start_swam
     assert "Traceback" not in process.output
 
 
+# ---------------------------------------------------------------------- what tries to get away
+
+#: Writes its number, and gets away from its step's group, its session and its parent.
+RUNAWAY = 'setsid sh -c "echo \\$\\$ > pid; exec sleep 60" >/dev/null 2>&1 & until test -s pid; do sleep 0.02; done; '
+
+
+@on_linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_asked_to_end_ends_also_what_got_away_from_its_steps(
+    repo: Repo, start_swamp: StartSwamp, opened: Callable[[], Store], number: signal.Signals
+) -> None:
+    process = start_swamp("workflow", "run", flow(repo, one=RUNAWAY + "touch up; sleep 60"), cwd=repo.root)
+    wait_until((repo.root / "up").exists, "the step to be up")
+    process.signal(number)
+    assert process.wait_for_end() == 130
+    assert "was interrupted: canceled" in process.output
+    assert not alive(repo)
+    assert runs(opened()) == [("canceled", ["canceled"])]
+
+
+@on_linux
+def test_a_run_that_is_killed_leaves_nothing_running(repo: Repo, start_swamp: StartSwamp) -> None:
+    process = start_swamp("workflow", "run", flow(repo, one=RUNAWAY + "touch up; sleep 60"), cwd=repo.root)
+    wait_until((repo.root / "up").exists, "the step to be up")
+    process.kill()
+    wait_until(lambda: not alive(repo), "what got away from the step to end")
+
+
+@on_linux
+def test_the_time_limit_of_a_run_ends_also_what_got_away_from_its_steps(repo: Repo) -> None:
+    assert run(repo, flow(repo, one=RUNAWAY + "sleep 60"), timeout=timedelta(seconds=1)) == "canceled"
+    assert not alive(repo)
+
+
+def test_what_a_step_started_in_the_background_outlives_a_run_that_was_not_broken_off(repo: Repo) -> None:
+    assert run(repo, flow(repo, one=RUNAWAY + "echo 1")) == "succeeded"
+    assert alive(repo), "a service that a step starts stays"
+    os.kill(int((repo.root / "pid").read_text()), signal.SIGKILL)
+
+
 # ---------------------------------------------------------------------- what breaks off a run
 
 
@@ -262,7 +313,8 @@ def test_a_run_whose_command_was_killed_is_ended_by_the_next_command(
         assert events[-1]["kind"] == "run-finished"
         assert not list((repo.state / "runs").iterdir()), "no lock file stays"
     finally:
-        os.killpg(int((repo.root / "pid").read_text()), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # on Linux it has ended with the command
+            os.killpg(int((repo.root / "pid").read_text()), signal.SIGKILL)
 
 
 def test_a_run_that_another_command_drives_is_left_alone(

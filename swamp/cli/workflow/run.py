@@ -47,8 +47,11 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     With --timeout the orchestrator ends the run when its time is over, also if this command has gone or the
     orchestrator itself was away meanwhile. It then counts as canceled: `the run took longer than 30s`.
 
+    Without an orchestrator no step outlives this command: Ctrl-C pressed again ends them at once, and TERM or a
+    terminal that closes cancel the run as Ctrl-C does.
+
     Exit codes: 0 succeeded (with --detach: accepted); 1 failed or canceled; 3 no such workflow; 5 it has a target and
-    no orchestrator runs; 130 canceled with Ctrl-C.
+    no orchestrator runs; 130 canceled with Ctrl-C or a signal.
     """
     limit = typed(parse_duration, timeout) if timeout is not None else None
     orchestrator = server.orchestrator(ctx)
