@@ -54,11 +54,12 @@ def add_run(
     deadline: str | None = None,
 ) -> None:
     """A new run and its `steps` pending steps."""
-    tx.execute(
-        "INSERT INTO runs (id, kind, workflow_id, workflow_name, owner, status, plan, created_at, deadline)"
-        " VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?)",
-        (run_id, kind, workflow_id, workflow_name, owner, plan, created_at, deadline),
+    row = tx.execute(
+        "INSERT INTO runs (id, kind, workflow_id, workflow_name, owner, status, created_at, deadline)"
+        " VALUES (?, ?, ?, ?, ?, 'running', ?, ?)",
+        (run_id, kind, workflow_id, workflow_name, owner, created_at, deadline),
     )
+    tx.execute("INSERT INTO plans (run_seq, plan) VALUES (?, ?)", (row.lastrowid, plan))
     tx.executemany(
         "INSERT INTO steps (run_id, position, status) VALUES (?, ?, 'pending')",
         ((run_id, position) for position in range(steps)),
@@ -67,6 +68,12 @@ def add_run(
 
 def has_run(tx: sqlite3.Connection, run_id: str) -> bool:
     return tx.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None
+
+
+def has_ended(tx: sqlite3.Connection, run_id: str) -> bool:
+    """Of a run that there is."""
+    (status,) = tx.execute("SELECT status FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return bool(status != "running")
 
 
 def end_run(tx: sqlite3.Connection, run_id: str, status: str, error: str | None, ended_at: str) -> None:
@@ -81,8 +88,8 @@ def cancel_runs(tx: sqlite3.Connection, canceled: Iterable[tuple[str, str]]) -> 
 def active_runs(tx: sqlite3.Connection, owner: str) -> list[ActiveRun]:
     """Every run of this owner that has not ended, oldest first."""
     rows = tx.execute(
-        "SELECT id, plan, created_at, deadline, canceled_at FROM runs WHERE status = 'running' AND owner = ?"
-        " ORDER BY seq",
+        "SELECT id, plan, created_at, deadline, canceled_at FROM runs JOIN plans ON run_seq = seq"
+        " WHERE status = 'running' AND owner = ? ORDER BY seq",
         (owner,),
     )
     return [ActiveRun(*row) for row in rows]
@@ -249,6 +256,14 @@ def begin_dispatches(tx: sqlite3.Connection, begun: Iterable[tuple[str, str, int
     )
 
 
+def run_dispatches(tx: sqlite3.Connection, ran: Iterable[tuple[str, str, int, str, str | None]], now: str) -> None:
+    """(id, machine, epoch, state, outcome) of dispatches that began and ended since the last transaction."""
+    tx.executemany(
+        "UPDATE dispatches SET state = ?, machine = ?, epoch = ?, begun_at = ?, outcome = ?, ended_at = ? WHERE id = ?",
+        ((state, machine, epoch, now, outcome, now, dispatch) for dispatch, machine, epoch, state, outcome in ran),
+    )
+
+
 def grant_dispatches(tx: sqlite3.Connection, granted: Iterable[tuple[str, str, int]]) -> None:
     """(id, machine, epoch) of dispatches that this machine alone may begin."""
     tx.executemany(
@@ -298,7 +313,7 @@ def keep_evidence(
 def planned_step(tx: sqlite3.Connection, dispatch: str) -> tuple[str, str, int] | None:
     """What a dispatch was made for, whether or not it has ended: run, plan, position."""
     row = tx.execute(
-        "SELECT runs.id, runs.plan, dispatches.position FROM dispatches JOIN runs ON runs.id = dispatches.run_id"
+        "SELECT runs.id, plan, position FROM dispatches JOIN runs ON runs.id = run_id JOIN plans ON run_seq = seq"
         " WHERE dispatches.id = ?",
         (dispatch,),
     ).fetchone()

@@ -10,7 +10,7 @@ import sqlite3
 
 from swamp.errors import Invalid
 
-VERSION = 4
+VERSION = 5
 
 _VERSION_1 = """
 CREATE TABLE meta (
@@ -170,7 +170,18 @@ CREATE TABLE access_tokens (
 ) WITHOUT ROWID;
 """
 
-_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}
+_VERSION_5 = """
+-- What a run's row held until now. A plan may have megabytes, and whoever asks for the columns behind it in the row, or
+-- changes one, would have SQLite go through all of it.
+CREATE TABLE plans (
+    run_seq INTEGER PRIMARY KEY,            -- = runs.seq
+    plan TEXT NOT NULL                      -- JSON: jobs, steps and resolved invocations, frozen at acceptance
+);
+INSERT INTO plans (run_seq, plan) SELECT seq, plan FROM runs;
+ALTER TABLE runs DROP COLUMN plan;
+"""
+
+_STEPS: dict[int, str] = {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5}
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swamp.data.blobs import INLINE_LIMIT, put_blobs, read_blob
+from swamp.data.ids import new_version_id
 from swamp.data.record import Blob, Origin, Output
 from swamp.errors import NotFound
 from swamp.names import did_you_mean
@@ -99,7 +99,7 @@ def add_versions(
     tx: sqlite3.Connection,
     blobs: Path,
     items: Sequence[NewData],
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    new_id: Callable[[], str] = new_version_id,
 ) -> list[Added]:
     """Add each item as the next version of its (model, name), in order, within the caller's write transaction.
 

@@ -168,7 +168,7 @@ class App:
             while True:
                 woken.clear()
                 with self._core.store.read() as tx:
-                    ended = journal.get_run(tx, run_id).status != "running"
+                    ended = journal.has_ended(tx, run_id)
                     rows = journal.read_event_lines(tx, run_id, after, _BATCH)
                 if not self._reception.still_admits(guest):
                     return

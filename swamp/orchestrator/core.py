@@ -323,10 +323,21 @@ class Core:
             journal.add_dispatches(tx, self.ledger.added, now)
         if self.ledger.granted:
             journal.grant_dispatches(tx, self.ledger.granted)
-        if self.ledger.begun:
-            journal.begin_dispatches(tx, self.ledger.begun, now)
-        if self.ledger.over:
-            journal.end_dispatches(tx, self.ledger.over, now)
+        # What began and ended since the last cycle, as short steps do, is written once.
+        begun = {row[0]: row for row in self.ledger.begun}
+        ran, ended = [], []
+        for dispatch, state, outcome in self.ledger.over:
+            beginning = begun.pop(dispatch, None)
+            if beginning is not None:
+                ran.append((*beginning, state, outcome))
+            else:
+                ended.append((dispatch, state, outcome))
+        if begun:
+            journal.begin_dispatches(tx, begun.values(), now)
+        if ran:
+            journal.run_dispatches(tx, ran, now)
+        if ended:
+            journal.end_dispatches(tx, ended, now)
         return saved
 
     def _follow(self, saved: Saved) -> None:

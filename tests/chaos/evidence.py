@@ -129,7 +129,7 @@ def read_journal(database: Path) -> Journal:
             "SELECT run_id, job_name, step_name, machine FROM data WHERE spec_name = 'result'"
         ):
             results[run, f"{job}/{step}"].append(machine)
-        for run, text in connection.execute("SELECT id, plan FROM runs"):
+        for run, text in connection.execute("SELECT id, plan FROM runs JOIN plans ON run_seq = seq"):
             plan = plan_from_json(text)
             for position, status, dispatch, error in connection.execute(
                 "SELECT position, status, dispatch_id, error FROM steps WHERE run_id = ?", (run,)

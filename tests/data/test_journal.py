@@ -60,3 +60,17 @@ def test_of_what_two_machines_may_have_begun_each_late_result_is_kept_once(store
         assert not keep(tx, 2, "m-c", shared=True, target="other")
         assert not keep(tx, 3, "m-a", shared=True), "it has not ended"
         assert keep(tx, 3, "m-b", shared=True), "another machine has begun it"
+
+
+def test_a_dispatch_that_began_and_ended_at_once_is_written_like_one_that_did_so_in_turn(store: Store):
+    with store.write() as tx:
+        journal.add_run(tx, "run-1", "workflow", "id", "w", "serve", "{}", 2, NOON)
+        rows = [DispatchRow(f"node--run-1-{n}-1", "run-1", n, 1, "node", "queued", None, None) for n in (0, 1)]
+        journal.add_dispatches(tx, rows, NOON)
+        journal.begin_dispatches(tx, [("node--run-1-0-1", "m", 7)], NOON)
+        journal.end_dispatches(tx, [("node--run-1-0-1", "finished", "failed")], NOON)
+        journal.run_dispatches(tx, [("node--run-1-1-1", "m", 7, "finished", "failed")], NOON)
+    with store.read() as tx:
+        columns = "state, machine, epoch, begun_at, ended_at, outcome"
+        one, other = tx.execute(f"SELECT {columns} FROM dispatches ORDER BY position").fetchall()
+    assert one == other == ("finished", "m", 7, NOON, NOON, "failed")
