@@ -67,6 +67,7 @@ from workers.session import NotReached, Session
 from workers.slots import Slots, StepEnded, StepSaid
 from workers.unacknowledged import Sent
 from workers.voice import Beginning, Voice
+from workers.withheld import Withheld
 
 log = logging.getLogger("swamp.worker")
 
@@ -137,6 +138,7 @@ class Worker:
         self._more = True  # the queue may hold more
         self._ended: list[StepEnded] = []  # not in the outbox yet
         self._names: dict[str, str] = {}  # how people call the steps under way
+        self._withheld = Withheld(UNACKNOWLEDGED_LIMIT)
         # While the cache directory cannot be written:
         self._disk_complaint = ""
         self._store_at = 0.0  # results are tried again
@@ -450,10 +452,17 @@ class Worker:
     # ------------------------------------------------------------------ steps
 
     def _step_said(self, said: StepSaid) -> None:
-        # What is not shown live is in the result all the same.
-        if said.dispatch in self._slots.running and self._voice.size < UNACKNOWLEDGED_LIMIT:
-            text = said.lines.decode("utf-8", "replace").removesuffix("\n")
-            self._voice.say(OutputLines(said.dispatch, said.stream, text))
+        if said.dispatch not in self._slots.running:
+            return
+        if self._withheld.withholds(said.dispatch, said.lines, self._voice.size):
+            return
+        self._say_what_was_withheld(said.dispatch)
+        text = said.lines.decode("utf-8", "replace").removesuffix("\n")
+        self._voice.say(OutputLines(said.dispatch, said.stream, text))
+
+    def _say_what_was_withheld(self, dispatch: str) -> None:
+        if note := self._withheld.note(dispatch):
+            self._voice.say(OutputLines(dispatch, "stderr", note))
 
     def _store_ended(self) -> None:
         """Results go to the outbox, all that came in with one sync, before anything is told of them."""
@@ -464,6 +473,7 @@ class Worker:
                 dispatch = ended.dispatch.id
                 name = self._name(dispatch)
                 log.warning("step %s was ended, because the worker stops", name, extra=self._about(dispatch))
+                self._say_what_was_withheld(dispatch)
                 self._slots.ended(dispatch)
         self._ended = [ended for ended in self._ended if not self._cut_off(ended)]
         packed = []
@@ -479,6 +489,7 @@ class Worker:
         self._can_write()
         for ended, (dispatch, content) in zip(self._ended, packed, strict=True):
             self._slots.ended(dispatch)
+            self._say_what_was_withheld(dispatch)
             self._finished += 1
             outcome = ended.outcome
             self._recent_ms = moved(self._recent_ms, outcome.duration_ms)

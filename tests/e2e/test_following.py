@@ -183,6 +183,30 @@ def test_who_follows_gets_the_end_of_the_run_even_if_nobody_serves_it_any_more(s
     assert printed(following) == ["[build/patient] begun", "[build/patient] over"]
 
 
+def test_lines_that_came_too_fast_are_counted_in_their_place(stage: Stage):
+    """So many that a worker does not keep them: of these it keeps 8 MiB while nobody hears it."""
+    up, go, done = (stage.scratch / name for name in ("up", "go", "done"))
+    total = 3_000_000
+    stage.task("flood", f"touch {up}; {until(go)}; seq {total}; touch {done}")
+    orchestrator = stage.serve()
+    stage.worker(stage.token())
+    run = detached(stage, "flood")
+    wait_until(up.exists, "the step to run")
+    orchestrator.signal(signal.SIGSTOP)
+    go.touch()
+    wait_until(done.exists, "all of it to be printed", timeout=30)
+    orchestrator.signal(signal.SIGCONT)
+    assert ended(stage, run)["status"] == "succeeded"
+
+    told = 0
+    for line in stage.swamp("workflow", "logs", run).stdout.splitlines():
+        withheld = re.search("… ([0-9,]+) lines came too fast to be shown here; the step's data have them all", line)
+        told += int(withheld[1].replace(",", "")) if withheld else 1
+        assert withheld or line == f"[build/flood] {told}", "each line in its place"
+    assert told == total
+    assert stage.swamp("data", "get", "flood", "log", "--content").stdout.count("\n") == total + 2, "two headings"
+
+
 def test_following_ends_as_the_run_ends_and_ctrl_c_leaves_it(stage: Stage):
     token = stage.token()
     orchestrator = stage.serve()

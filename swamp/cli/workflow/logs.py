@@ -28,7 +28,11 @@ from swamp.workflows.events import Event
 @options_with("Print the run's events instead, each as JSON on a line of its own.")
 @server_options
 def command(ctx: Context, server: Server, run: str, to_the_end: bool) -> None:
-    """Show every line that the steps of RUN have printed so far, in order, as `[job/step] line`.
+    """Show the lines that the steps of RUN have printed so far, in order and each once, as `[job/step] line`.
+
+    A step on a worker that prints faster than can be told, or while the orchestrator is away for long, has a line in
+    their place that says how many are not shown. All of them are in its data: swamp data get
+    MODEL log --content.
 
     RUN is a run's id, the beginning of one, or a workflow's name for its newest run. Any number of terminals may follow
     a run, from its first line on. When the orchestrator goes away they wait for it and go on where they were. Ctrl-C
