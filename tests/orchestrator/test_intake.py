@@ -15,7 +15,6 @@ from pathlib import Path
 from shutil import rmtree
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -51,6 +50,7 @@ from swamp.wire.messages import (
 )
 from swamp.workflows.engine import Engine
 from tests.orchestrator.far_side import BOOT, NOON, Redis, Worker
+from tests.stories import stories
 from tests.workflows.plans import plan
 
 TARGET = "build-node"
@@ -534,14 +534,7 @@ def position_of(dispatch: str) -> int:
     return int(dispatch.rsplit("-", 2)[1])
 
 
-Trouble.TestCase.settings = settings(
-    max_examples=100,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize=True,  # the same stories every time: a change is judged by what it changes
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
+Trouble.TestCase.settings = stories(100, 50)
 TestTrouble = Trouble.TestCase
 
 

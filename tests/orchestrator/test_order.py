@@ -12,7 +12,6 @@ from shutil import rmtree
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -28,6 +27,7 @@ from swamp.orchestrator.transport import Owner, RedisAddress, Transport
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Token
+from tests.stories import stories
 from tests.workflows.plans import plan
 
 USER = AclUser("swamp", tuple(orchestrator_rules(password_hash("all"))))
@@ -176,12 +176,5 @@ class Line(RuleBasedStateMachine):
             rmtree(self.directory)
 
 
-Line.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,  # the same stories every time: a change is judged by what it changes
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
+Line.TestCase.settings = stories(40, 30)
 TestLine = Line.TestCase
