@@ -23,6 +23,26 @@ def _no_leases() -> None:
     put(leases, "newly_lost", lambda _leases, _now: [])
 
 
+def _nobody_is_told() -> None:
+    from workers import session
+
+    put(session.Session, "listen_no_more", lambda _self: None)
+
+
+def _lost_outputs_are_tried_again() -> None:
+    from workers import contents
+
+    real = contents.Contents.get
+
+    def get(self: Any, checksum: str) -> bytes:
+        try:
+            return real(self, checksum)
+        except contents.ContentLost as lost:
+            raise OSError(str(lost)) from lost
+
+    put(contents.Contents, "get", get)
+
+
 def _no_grants() -> None:
     from swamp.orchestrator import dispatcher
 
@@ -209,6 +229,16 @@ BITES = (
         "G2: leases",
         f"{LOSSES}::test_a_step_that_may_be_retried_runs_again_on_another_machine_when_its_worker_is_killed",
         _no_leases,
+    ),
+    Bite(
+        "G2: nobody waits for an answer that nobody reads",
+        "tests/workers/test_session.py::test_whoever_stores_content_is_told_when_nobody_listens_any_more",
+        _nobody_is_told,
+    ),
+    Bite(
+        "G2: what cannot be delivered fails",
+        f"{LOSSES}::test_a_step_whose_output_was_lost_on_its_worker_fails",
+        _lost_outputs_are_tried_again,
     ),
     Bite(
         "G3: grants",
