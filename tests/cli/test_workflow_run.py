@@ -205,6 +205,46 @@ def test_ctrl_c_cancels_the_run_and_shows_how_it_ends(
     ]
 
 
+def test_a_second_ctrl_c_leaves_only_when_the_orchestrator_has_heard_of_the_first(
+    repo: Repo, orchestrator: Orchestrator, start_swamp: StartSwamp
+) -> None:
+    story = Story()
+    story.accepted([("build", ["done", "slow"])])
+    story.finished("build", "done")
+    asked: list[str] = []
+    over = threading.Event()
+
+    def run(handler: BaseHTTPRequestHandler) -> None:
+        content = lines(story.events)
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        over.wait(20)
+
+    def cancel(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        if len(asked) == 1:  # nobody knows what becomes of this one
+            over.wait(20)
+        else:
+            answer({})(handler)
+
+    orchestrator.answers["POST", "/api/runs"] = run
+    orchestrator.answers["POST", "/api/runs/5d3c/cancel"] = cancel
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    process.wait_for_line("✓done")
+    process.press_ctrl_c()
+    wait_until(lambda: asked, "the orchestrator to be asked")
+    process.press_ctrl_c()
+    assert process.wait_for_end() == 130
+    over.set()
+    assert len(asked) == 2
+    assert process.lines[-2:] == [
+        "Error: left run 5d3c, which is being canceled",
+        "  watch it end with: swamp workflow logs -f 5d3c",
+    ]
+
+
 def test_ctrl_c_ends_a_run_here_alike_and_leaves_it_canceled(repo: Repo, start_swamp: StartSwamp) -> None:
     began = repo.root / "began"
     slow = MODEL.replace('echo "executed on a worker"', f"touch {began}; exec sleep 60")

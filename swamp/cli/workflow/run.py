@@ -114,7 +114,7 @@ def _accepted(orchestrator: Client, wanted: Mapping[str, object]) -> Generator[E
 
 def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched, view: Listener) -> bool:
     """Have the orchestrator run it; whether Ctrl-C canceled it."""
-    interrupted = False
+    interrupted = asked = False
 
     def cancel() -> None:
         nonlocal interrupted
@@ -123,9 +123,11 @@ def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched
             send()
 
     def send() -> None:
+        nonlocal asked
         view.note("Canceling the run; Ctrl-C again stops watching it.")
         with suppress(NotFound):  # it has just ended: its last events are on their way
             orchestrator.cancel(watched.run)
+        asked = True
 
     try:
         with _on_ctrl_c(cancel):
@@ -137,6 +139,9 @@ def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched
     except KeyboardInterrupt:
         if not watched.run:
             raise
+        if not asked:  # the second one came before the first had done its work
+            with suppress(NotFound):
+                orchestrator.cancel(watched.run)
         raise Interrupted(
             f"left run {watched.run}, which is being canceled",
             hint=f"watch it end with: swamp workflow logs -f {watched.run}",
@@ -148,7 +153,13 @@ def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched
 def _on_ctrl_c(first: Callable[[], None]) -> Iterator[None]:
     """Inside the block, the first Ctrl-C calls `first` and what is being read goes on; the second one interrupts."""
 
+    pressed = False
+
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:  # again, before the next line could take effect
+            raise KeyboardInterrupt
+        pressed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         first()
 
