@@ -38,12 +38,15 @@ def _no_signature() -> None:
 
 
 def _no_seen_list() -> None:
+    """Nor the orchestrator's looks at what tools do, one of which may find the old dispatch before the machine does."""
+    from swamp.orchestrator import buttons
     from workers import seen
 
     def add(_self: Any, ids: Any) -> set[str]:
         return set(ids)
 
     put(seen.SeenList, "add", add)
+    put(buttons.Buttons, "look", lambda _self, _served: False)
 
 
 def _no_expiry() -> None:
