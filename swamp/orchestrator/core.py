@@ -65,6 +65,7 @@ SWEEP = 1.0  #: seconds; all streams are looked at this often, bell or not
 SHOWN = 15.0  #: seconds; a worker is shown anew to RQ's tools this often
 WORKER_TTL = 60  #: seconds; a worker that is not shown anew vanishes from them
 RETRY_LONGEST = 5.0  #: seconds between two attempts to reach Redis
+HELD = 0.05  #: seconds that what no machine waits for may wait for company on its way to Redis
 CANCEL_AGAIN = 5.0  #: seconds; machines that still run a step of a canceled run are told this often
 
 T = TypeVar("T")
@@ -133,6 +134,7 @@ class Core:
         self._next_look = 0.0  # at Redis itself, which bells do not put off
         self._next_shown = 0.0
         self._next_cancels = 0.0
+        self._send_by = 0.0  # what is posted goes out then at the latest
         self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self.dispatcher.show)
         self._next_tools = 0.0
 
@@ -210,6 +212,8 @@ class Core:
         """What came in since the last cycle; waits for something, at most until the next sweep."""
         items: list[_Request | LocalOutput | LocalFinished] = []
         patience = max(0.0, self._next_sweep - time.monotonic())
+        if self.transport.holds:
+            patience = max(0.0, min(patience, self._send_by - time.monotonic()))
         due = self.engine.seconds_to_deadline()
         if due is not None:
             patience = min(patience, due)
@@ -226,6 +230,8 @@ class Core:
     def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
         self._keep_redis()
         incoming = self._collect()
+        if not self.transport.holds:
+            self._send_by = 0.0
         if self.membership.farewells and not incoming and self.watch.read_to_end:
             self.membership.settle_farewells()
         requests = [item for item in items if isinstance(item, _Request) and item.future.set_running_or_notify_cancel()]
@@ -440,7 +446,8 @@ class Core:
         return incoming
 
     def _tell_redis(self, taken: list[tuple[Member, Taken]]) -> None:
-        """Free first, alone; then answers; then new work; then the books, which may fail and are made again."""
+        """Free first, for that makes room; then answers; then new work; then the books. What no machine waits for is
+        held for a moment: mostly the next cycle is not far, and it all goes in one round trip."""
         if not self.transport.up:
             self.ledger.records.clear()
             self.ledger.withdrawn.clear()
@@ -451,6 +458,7 @@ class Core:
                 self.transport.free([(m.machine, t.last_stream_id, t.results) for m, t in taken])
             replies = [(m, Acknowledge(m.epoch, m.number)) for m, t in taken if t.acknowledge]
             self._say([*replies, *self._intake.replies])
+            awaited = bool(self._intake.replies) or any(one.inventory for _, one in taken)
             self._intake.replies.clear()
             for member in self._intake.leaving:
                 self.membership.claims_back(member)
@@ -461,13 +469,25 @@ class Core:
             self._withdraw()
             if self.watch.may_push:
                 for target in list(self.ledger.lanes):
-                    self.dispatcher.push(target)
+                    awaited |= self.dispatcher.push(target)
             self._keep_books()
+            self._send(at_once=awaited)
         except redis.RedisError as error:
             self._intake.replies.clear()
             self.ledger.records.clear()
             self.ledger.withdrawn.clear()
             self.watch.lost(error)
+
+    def _send(self, *, at_once: bool) -> None:
+        """What is posted: now, or within `HELD`."""
+        now = time.monotonic()
+        if not self.transport.holds:
+            return
+        if at_once or not self.watch.has_room or 0.0 < self._send_by <= now:
+            self.transport.flush()
+            self._send_by = 0.0
+        elif self._send_by == 0.0:
+            self._send_by = now + HELD
 
     def _say(self, replies: list[tuple[Member, DownBody]]) -> None:
         if not replies:
@@ -647,6 +667,8 @@ class Core:
             shown = [("left", member.worker, member.target) for member in self.members.values() if member.shown]
             if shown and self.transport.up:
                 self.transport.mirror(shown)
+            if self.transport.holds:
+                self.transport.flush()
         self.transport.disconnect()
 
     def _has_blob(self, checksum: str) -> bool:

@@ -41,7 +41,9 @@ class Dispatcher:
     now: Timepiece
     incarnation: int = 0  #: of Redis; what was sealed in an earlier one does not begin any more
 
-    def push(self, target: str) -> None:
+    def push(self, target: str) -> bool:
+        """What fits into the target's window; whether anything did."""
+        pushed = False
         while chosen := self.ledger.ready_to_push(target):
             with self.store.read() as tx:
                 token = tokens.find(tx, target)
@@ -57,6 +59,8 @@ class Dispatcher:
             for live in chosen:
                 name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
                 self.pace.info("step %s dispatched to %s as %s", name, target, live.id, about=about)
+            pushed = True
+        return pushed
 
     def _jobs(self, lives: list[Live], generation: int, alone: bool, calls: _Calls) -> list[Job]:
         """Signed together. A step whose secrets cannot be read, or which has no form on the wire, fails. `alone`: one

@@ -66,6 +66,7 @@ class Taken:
     first_result: str = ""  #: the id in the stream of the first result that was applied
     results: list[str] = field(default_factory=list)  #: dispatches whose stored results are done with
     acknowledge: bool = False
+    inventory: bool = False  #: the machine waits for the acknowledgement, to begin
 
 
 class Intake:
@@ -142,6 +143,7 @@ class Intake:
                 taken.results.append(up.body.dispatch)
             else:
                 self._apply_one(member, up)
+                taken.inventory = taken.inventory or isinstance(up.body, Inventory)
             member.epoch, member.number = up.epoch, up.number
         if alive:
             self._sign_of_life(member)

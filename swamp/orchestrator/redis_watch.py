@@ -44,8 +44,13 @@ class RedisWatch:
         return self.up and not self.draining and self.read_to_end
 
     @property
+    def has_room(self) -> bool:
+        """Whether Redis has memory for more work."""
+        return room.may_push(self.memory)
+
+    @property
     def may_push(self) -> bool:
-        return not self.draining and room.may_push(self.memory)
+        return not self.draining and self.has_room
 
     def is_due(self, now: float) -> bool:
         """Whether a connection is to be made."""

@@ -22,6 +22,7 @@ from swamp.broker import functions, keyspace
 from swamp.broker.acl import AclUser, worker_name
 from swamp.broker.connection import check_server, connect
 from swamp.broker.location import Location
+from swamp.broker.posting import Letterbox, Posting
 from swamp.clock import iso, utc_now
 from swamp.errors import Invalid
 
@@ -88,7 +89,11 @@ def call_tuple(dispatch: str) -> bytes:
 
 
 class Transport:
-    """One connection, used by the core thread only."""
+    """One connection, used by the core thread only.
+
+    What nobody waits for (`free`, `send_down`, `push`, `mirror`) is posted: it goes with the next command, before it,
+    or with `flush`. If it fails, that fails, and the connection is of no use any more.
+    """
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class Transport:
         self._connected = connected
         self._coming: Future[tuple[RedisAddress, redis.Redis]] | None = None  # a connection in the making
         self._client: redis.Redis | None = None
+        self._line: Posting | None = None  # through the client
         self._address: RedisAddress | None = None
         self._marker = ""  # by which the server is known to be the one that was prepared
 
@@ -120,10 +126,33 @@ class Transport:
         return self._client is not None
 
     @property
+    def holds(self) -> bool:
+        """Whether something is posted and not sent."""
+        return self._line is not None and self._line.holds
+
+    def flush(self) -> None:
+        """Have done what was posted."""
+        self._asked.flush()
+
+    @property
     def _redis(self) -> redis.Redis:
+        """For commands of redis-py's, behind what was posted."""
+        self.flush()
         if self._client is None:
             raise redis.ConnectionError("not connected")
         return self._client
+
+    @property
+    def _asked(self) -> Posting:
+        """For functions whose answer is wanted."""
+        if self._line is None:
+            raise redis.ConnectionError("not connected")
+        return self._line
+
+    @property
+    def _posted(self) -> Letterbox:
+        """For functions whose answer nobody waits for."""
+        return Letterbox(self._asked)
 
     def seek(self, found: Callable[[], None]) -> bool:
         """Whether there is a server that answers, so that `connect` may go to it. It is looked for in a thread of its
@@ -176,20 +205,21 @@ class Transport:
         except BaseException:
             client.close()
             raise
-        self._client, self._address = client, address
+        self._client, self._line, self._address = client, Posting(client), address
         self._connected(address)
 
     def echoes(self) -> bool:
         """Whether what is written comes back: False where the server takes nothing, for want of memory for one."""
         word = secrets.token_bytes(8)
+        client = self._redis
         try:
-            self._redis.set(keyspace.ECHO, word, ex=60)
-            return self._redis.get(keyspace.ECHO) == word
+            client.set(keyspace.ECHO, word, ex=60)
+            return client.get(keyspace.ECHO) == word
         except redis.ResponseError:
             return False
 
     def disconnect(self) -> None:
-        client, self._client, self._address = self._client, None, None
+        client, self._client, self._line, self._address = self._client, None, None, None
         if client is not None:
             with suppress(redis.RedisError, OSError):
                 client.close()
@@ -228,11 +258,11 @@ class Transport:
         return [dispatch.decode() for dispatch in found]
 
     def take_back(self, machine: str, only: Sequence[str] | None = None) -> list[str]:
-        return functions.take_back(self._redis, machine, only)
+        return functions.take_back(self._asked, machine, only)
 
     def withdraw(self, target: str, dispatches: Sequence[str], machines: Sequence[str]) -> None:
         """Take dispatches out of the queue, or out of the claims of whoever of these has claimed them."""
-        functions.withdraw(self._redis, target, dispatches, machines)
+        functions.withdraw(self._asked, target, dispatches, machines)
 
     def forget_job(self, dispatch: str) -> None:
         self._redis.delete(keyspace.job(dispatch))
@@ -240,13 +270,13 @@ class Transport:
     def push(
         self, target: str, jobs: Sequence[functions.Job], *, front: bool = False, only_shown: bool = False
     ) -> None:
-        functions.push(self._redis, target, jobs, iso(utc_now()), front=front, only_shown=only_shown)
+        functions.push(self._posted, target, jobs, iso(utc_now()), front=front, only_shown=only_shown)
 
     def look(
         self, targets: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]
     ) -> tuple[set[str], list[functions.Seen]]:
         """What RQ's tools see of these targets: (target, machines, what runs there (dispatch, execution))."""
-        return functions.look(self._redis, targets)
+        return functions.look(self._asked, targets)
 
     def job_states(self, dispatches: Sequence[str]) -> list[str]:
         """As RQ's tools have them; empty where the job is gone."""
@@ -260,13 +290,13 @@ class Transport:
         self._redis.lrem(keyspace.queue(target), 0, dispatch)
 
     def forget_target(self, target: str) -> None:
-        functions.forget_target(self._redis, target)
+        functions.forget_target(self._asked, target)
 
     def collect(self, machines: Sequence[str], *, renew: bool) -> tuple[list[functions.Collected], bool]:
         """What machines have said, and whether there may be more. With `renew` an older copy of this moment's server
         can be told apart from now on."""
         next_marker = secrets.token_hex(8) if renew else ""
-        found = functions.collect(self._redis, machines, BATCH, BATCH_BYTES, self._marker, next_marker)
+        found = functions.collect(self._asked, machines, BATCH, BATCH_BYTES, self._marker, next_marker)
         self._marker = next_marker or self._marker
         return found
 
@@ -278,7 +308,7 @@ class Transport:
         return used / limit if limit else 0.0
 
     def free(self, machines: Sequence[tuple[str, str, Sequence[str]]]) -> None:
-        functions.free(self._redis, machines)
+        functions.free(self._posted, machines)
 
     def forget_machine(self, machine: str) -> None:
         """Everything that a machine that may not come back left behind."""
@@ -288,14 +318,14 @@ class Transport:
 
     def send_down(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """(machine, sealed message), in order."""
-        functions.tell(self._redis, list(messages))
+        functions.tell(self._posted, list(messages))
 
     def clear_down(self, machine: str) -> None:
         """Messages to a machine that joins anew are void."""
         self._redis.delete(keyspace.down(machine))
 
     def mirror(self, records: Sequence[tuple[object, ...]]) -> None:
-        functions.mirror(self._redis, records, iso(utc_now()), time.time())
+        functions.mirror(self._posted, records, iso(utc_now()), time.time())
 
 
 def _make_users(client: redis.Redis, users: Iterable[AclUser]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import redis
+
 Role = Literal["serve", "worker"]
 
 
@@ -38,6 +40,16 @@ def _named(items: object, *kinds: str) -> bool:
 #: Passed by a worker that is asked to stop.
 STOPPING = "4 line given back, the rest not"
 
+
+def _sent(transport: Any) -> bool:
+    """Let what was posted go out now, so that a point that speaks of it tells the truth."""
+    try:
+        transport.flush()
+    except redis.RedisError:
+        return False  # it finds out itself, at its next use
+    return True
+
+
 _CORE = "swamp.orchestrator.core:Core"
 _TRANSPORT = "swamp.orchestrator.transport:Transport"
 _WORKER = "workers.worker:Worker"
@@ -51,13 +63,17 @@ POINTS = (
         "1 dispatches committed, not pushed", "serve", "before", f"{_CORE}._follow",
         lambda call: call.arguments[0].ledger.added,
     ),
-    Point("2 pushed, the rest not", "serve", "after", f"{_TRANSPORT}.push"),
+    Point("2 posted to be pushed, not sent", "serve", "after", f"{_TRANSPORT}.push"),
+    Point("2 pushed, the rest not", "serve", "after", f"{_TRANSPORT}.push", lambda call: _sent(call.arguments[0])),
     Point("4 grant written, not committed", "serve", "after", "swamp.data.journal:grant_dispatches"),
     Point(
         "4 grant committed, not sent", "serve", "before", f"{_CORE}._say",
         lambda call: _named(call.arguments[1], "Grant"),
     ),
-    Point("4 grant sent", "serve", "after", f"{_CORE}._say", lambda call: _named(call.arguments[1], "Grant")),
+    Point(
+        "4 grant sent", "serve", "after", f"{_CORE}._say",
+        lambda call: _named(call.arguments[1], "Grant") and _sent(call.arguments[0].transport),
+    ),
     Point(
         "6 collected, nothing applied", "serve", "after", f"{_CORE}._collect",
         lambda call: any(found.messages for found in call.result),
@@ -72,14 +88,18 @@ POINTS = (
     ),
     Point(
         "9 freed, not acknowledged", "serve", "after", f"{_TRANSPORT}.free",
-        lambda call: any(results for _, _, results in call.arguments[1]),
+        lambda call: any(results for _, _, results in call.arguments[1]) and _sent(call.arguments[0]),
     ),
     Point(
         "9 acknowledged, books not kept", "serve", "after", f"{_CORE}._say",
-        lambda call: _named(call.arguments[1], "Acknowledge"),
+        lambda call: _named(call.arguments[1], "Acknowledge") and _sent(call.arguments[0].transport),
+    ),
+    Point(
+        "9 acknowledgement posted, not sent", "serve", "after", f"{_CORE}._send",
+        lambda call: call.arguments[0].transport.holds,
     ),
     Point("9 about to keep books", "serve", "before", f"{_TRANSPORT}.mirror"),
-    Point("9 books kept", "serve", "after", f"{_TRANSPORT}.mirror"),
+    Point("9 books kept", "serve", "after", f"{_TRANSPORT}.mirror", lambda call: _sent(call.arguments[0])),
     Point("x claims taken back, not journaled", "serve", "after", f"{_TRANSPORT}.take_back", lambda call: call.result),
     Point("x connected, queues not cleared", "serve", "after", f"{_TRANSPORT}.connect"),
     Point("x queues cleared, incarnation not raised", "serve", "after", f"{_TRANSPORT}.clear_queues"),
