@@ -38,7 +38,7 @@ from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Live, Member
 from swamp.orchestrator.membership import Membership
-from swamp.orchestrator.mirror import books, worker_fields
+from swamp.orchestrator.outgoing import Outgoing
 from swamp.orchestrator.redis_watch import RedisWatch
 from swamp.orchestrator.secrets import StepSecrets
 from swamp.orchestrator.transport import Transport
@@ -48,12 +48,8 @@ from swamp.tokens import store as tokens
 from swamp.tokens.token import is_live
 from swamp.vaults.catalog import read_for_step
 from swamp.wire.messages import (
-    DOWN,
-    Acknowledge,
     Cancel,
-    DownBody,
     Rejoin,
-    pack_down,
 )
 from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
 from swamp.workflows.engine import Engine, Saved
@@ -62,10 +58,7 @@ from swamp.workflows.local import end_abandoned_runs
 log = logging.getLogger("swamp.orchestrator")
 
 SWEEP = 1.0  #: seconds; all streams are looked at this often, bell or not
-SHOWN = 15.0  #: seconds; a worker is shown anew to RQ's tools this often
-WORKER_TTL = 60  #: seconds; a worker that is not shown anew vanishes from them
 RETRY_LONGEST = 5.0  #: seconds between two attempts to reach Redis
-HELD = 0.05  #: seconds that what no machine waits for may wait for company on its way to Redis
 CANCEL_AGAIN = 5.0  #: seconds; machines that still run a step of a canceled run are told this often
 
 T = TypeVar("T")
@@ -122,19 +115,19 @@ class Core:
         self._intake = Intake(
             self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets, boot
         )
+        self._outgoing = Outgoing(
+            boot, transport, self.watch, self.ledger, self.membership, self.dispatcher, self._intake, self._now
+        )
         self._spawner = spawner_that_leaves_nothing()
         self._steps = LocalSteps(repo.root, environment, self._inbox.put, read_secret, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._rung = False
-        self.said = 0  # number of the last message to any machine
         self._turn = 0
         self._looked_at = time.monotonic()
         self._stopping = False
         self._next_sweep = 0.0
         self._next_look = 0.0  # at Redis itself, which bells do not put off
-        self._next_shown = 0.0
         self._next_cancels = 0.0
-        self._send_by = 0.0  # what is posted goes out then at the latest
         self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self.dispatcher.show)
         self._next_tools = 0.0
 
@@ -178,6 +171,11 @@ class Core:
             self._wake()
 
     @property
+    def said(self) -> int:
+        """The number of the last message to any machine."""
+        return self._outgoing.said
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
@@ -212,8 +210,7 @@ class Core:
         """What came in since the last cycle; waits for something, at most until the next sweep."""
         items: list[_Request | LocalOutput | LocalFinished] = []
         patience = max(0.0, self._next_sweep - time.monotonic())
-        if self.transport.holds:
-            patience = max(0.0, min(patience, self._send_by - time.monotonic()))
+        patience = min(patience, self._outgoing.patience(time.monotonic()))
         due = self.engine.seconds_to_deadline()
         if due is not None:
             patience = min(patience, due)
@@ -230,8 +227,7 @@ class Core:
     def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
         self._keep_redis()
         incoming = self._collect()
-        if not self.transport.holds:
-            self._send_by = 0.0
+        self._outgoing.look()
         if self.membership.farewells and not incoming and self.watch.read_to_end:
             self.membership.settle_farewells()
         requests = [item for item in items if isinstance(item, _Request) and item.future.set_running_or_notify_cancel()]
@@ -266,7 +262,7 @@ class Core:
                 if one.first_result:
                     self.tally.flush_lag.add(max(0.0, time.time() - int(one.first_result.partition("-")[0]) / 1000))
         try:
-            self._tell_redis(taken)
+            self._outgoing.tell(taken)
         finally:
             self._resolve(results)
         self.membership.look_at_leases()
@@ -445,60 +441,6 @@ class Core:
             self.ledger.record_what_runs(self._now())
         return incoming
 
-    def _tell_redis(self, taken: list[tuple[Member, Taken]]) -> None:
-        """Free first, for that makes room; then answers; then new work; then the books. What no machine waits for is
-        held for a moment: mostly the next cycle is not far, and it all goes in one round trip."""
-        if not self.transport.up:
-            self.ledger.records.clear()
-            self.ledger.withdrawn.clear()
-            self._intake.replies.clear()
-            return
-        try:
-            if taken:
-                self.transport.free([(m.machine, t.last_stream_id, t.results) for m, t in taken])
-            replies = [(m, Acknowledge(m.epoch, m.number)) for m, t in taken if t.acknowledge]
-            self._say([*replies, *self._intake.replies])
-            awaited = bool(self._intake.replies) or any(one.inventory for _, one in taken)
-            self._intake.replies.clear()
-            for member in self._intake.leaving:
-                self.membership.claims_back(member)
-            self._intake.leaving.clear()
-            for member, stranded in self._intake.stranded:
-                self.membership.claims_back(member, stranded)
-            self._intake.stranded.clear()
-            self._withdraw()
-            if self.watch.may_push:
-                for target in list(self.ledger.lanes):
-                    awaited |= self.dispatcher.push(target)
-            self._keep_books()
-            self._send(at_once=awaited)
-        except redis.RedisError as error:
-            self._intake.replies.clear()
-            self.ledger.records.clear()
-            self.ledger.withdrawn.clear()
-            self.watch.lost(error)
-
-    def _send(self, *, at_once: bool) -> None:
-        """What is posted: now, or within `HELD`."""
-        now = time.monotonic()
-        if not self.transport.holds:
-            return
-        if at_once or not self.watch.has_room or 0.0 < self._send_by <= now:
-            self.transport.flush()
-            self._send_by = 0.0
-        elif self._send_by == 0.0:
-            self._send_by = now + HELD
-
-    def _say(self, replies: list[tuple[Member, DownBody]]) -> None:
-        if not replies:
-            return
-        messages = []
-        for member, body in replies:
-            self.said += 1
-            sealed = member.down.seal(pack_down(self.boot, self.said, body), DOWN)
-            messages.append((member.machine, sealed))
-        self.transport.send_down(messages)
-
     def _look_at_tools(self) -> None:
         now = time.monotonic()
         # Not while there is something unread: it may tell what became of a job that seems to be missing.
@@ -513,36 +455,6 @@ class Core:
         now = utc_now()
         with self.store.read() as tx:
             return {token.name for token in tokens.tokens(tx) if is_live(token, now)}
-
-    def _withdraw(self) -> None:
-        """What was given up while it waited leaves its queue; what was given up while it was claimed cannot begin."""
-        withdrawn, self.ledger.withdrawn = self.ledger.withdrawn, []
-        for target in {live.target for live in withdrawn}:
-            dispatches = [live.id for live in withdrawn if live.target == target]
-            machines = [member.machine for member in self.members.values() if member.target == target]
-            for first in range(0, len(dispatches), 1000):
-                self.transport.withdraw(target, dispatches[first : first + 1000], machines)
-
-    def _keep_books(self) -> None:
-        now = time.monotonic()
-        everyone = now >= self._next_shown
-        if everyone:
-            self._next_shown = now + SHOWN
-        records = self.ledger.records
-        shown: list[tuple[object, ...]] = []
-        for member in self.members.values():
-            if member.connected and (everyone or not member.shown):
-                fields = [] if member.shown else worker_fields(member, self._now())
-                shown.append(("worker", member.worker, member.target, WORKER_TTL, fields))
-                member.shown = True
-            elif member.shown and not member.connected:
-                shown.append(("left", member.worker, member.target))
-                member.shown = False
-        if shown or records:
-            told = books(records, self._now())
-            for first in range(0, len(told) + 1, 1000):
-                self.transport.mirror([*(shown if first == 0 else []), *told[first : first + 1000]])
-            records.clear()
 
     # ------------------------------------------------------------------ machines
 
@@ -663,12 +575,7 @@ class Core:
     def _say_goodbye(self) -> None:
         with suppress(SwampError), self.store.write() as tx:
             self.membership.note_sightings(tx, self.members.values())
-        with self.watch.may_fail():
-            shown = [("left", member.worker, member.target) for member in self.members.values() if member.shown]
-            if shown and self.transport.up:
-                self.transport.mirror(shown)
-            if self.transport.holds:
-                self.transport.flush()
+        self._outgoing.say_goodbye()
         self.transport.disconnect()
 
     def _has_blob(self, checksum: str) -> bool:

@@ -51,6 +51,7 @@ def _sent(transport: Any) -> bool:
 
 
 _CORE = "swamp.orchestrator.core:Core"
+_OUTGOING = "swamp.orchestrator.outgoing:Outgoing"
 _TRANSPORT = "swamp.orchestrator.transport:Transport"
 _WORKER = "workers.worker:Worker"
 
@@ -67,12 +68,12 @@ POINTS = (
     Point("2 pushed, the rest not", "serve", "after", f"{_TRANSPORT}.push", lambda call: _sent(call.arguments[0])),
     Point("4 grant written, not committed", "serve", "after", "swamp.data.journal:grant_dispatches"),
     Point(
-        "4 grant committed, not sent", "serve", "before", f"{_CORE}._say",
+        "4 grant committed, not sent", "serve", "before", f"{_OUTGOING}._say",
         lambda call: _named(call.arguments[1], "Grant"),
     ),
     Point(
-        "4 grant sent", "serve", "after", f"{_CORE}._say",
-        lambda call: _named(call.arguments[1], "Grant") and _sent(call.arguments[0].transport),
+        "4 grant sent", "serve", "after", f"{_OUTGOING}._say",
+        lambda call: _named(call.arguments[1], "Grant") and _sent(call.arguments[0]._transport),
     ),
     Point(
         "6 collected, nothing applied", "serve", "after", f"{_CORE}._collect",
@@ -91,12 +92,12 @@ POINTS = (
         lambda call: any(results for _, _, results in call.arguments[1]) and _sent(call.arguments[0]),
     ),
     Point(
-        "9 acknowledged, books not kept", "serve", "after", f"{_CORE}._say",
-        lambda call: _named(call.arguments[1], "Acknowledge") and _sent(call.arguments[0].transport),
+        "9 acknowledged, books not kept", "serve", "after", f"{_OUTGOING}._say",
+        lambda call: _named(call.arguments[1], "Acknowledge") and _sent(call.arguments[0]._transport),
     ),
     Point(
-        "9 acknowledgement posted, not sent", "serve", "after", f"{_CORE}._send",
-        lambda call: call.arguments[0].transport.holds,
+        "9 acknowledgement posted, not sent", "serve", "after", f"{_OUTGOING}._send",
+        lambda call: call.arguments[0]._transport.holds,
     ),
     Point("9 about to keep books", "serve", "before", f"{_TRANSPORT}.mirror"),
     Point("9 books kept", "serve", "after", f"{_TRANSPORT}.mirror", lambda call: _sent(call.arguments[0])),
