@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from bench.figures import Measured, Row, Samples, document, table
@@ -18,6 +20,8 @@ from bench.rows.round_trips import round_trip_row
 from bench.rows.tunnel import tunnel_idle_row, tunnel_row
 from bench.running import BenchFailed
 from bench.stages import stage_tables
+
+LETTERS = tuple("abcdefghij")
 
 
 def main() -> int:
@@ -37,6 +41,7 @@ def main() -> int:
             everybody = _measure(row, options.repeat)
         except BenchFailed as failure:
             print(f"{row.letter}. {row.title}: not measured: {failure}\n", file=sys.stderr, flush=True)
+            documents.append({"row": row.letter, "title": row.title, "notMeasured": str(failure)})
             failed = True
             continue
         documents.append(document(row, everybody))
@@ -85,20 +90,57 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='make bench BENCH_ARGS="…"', description="Measure Swamp next to RQ and Huey.", allow_abbrev=False
     )
-    parser.add_argument("--only", type=lambda text: text.split(","), metavar="a,c", help="only these rows")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions of each row (default: 3)")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps per row, instead of each row's own number")
-    parser.add_argument("--full", action="store_true", help="row g with 100,000 steps instead of 20,000")
+    parser.add_argument("--only", type=_letters, metavar="a,c", help="only these rows")
     parser.add_argument(
-        "--workers", type=int, default=500, metavar="N", help="idle workers of row f (default: 500), in j at most 100"
+        "--repeat", type=_at_least(1), default=3, metavar="N", help="repetitions of each row (default: 3)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=30, metavar="S", help="how long rows f and j look (default: 30)"
+        "--steps", type=_at_least(2), metavar="N", help="steps per row, instead of each row's own number"
+    )
+    parser.add_argument("--full", action="store_true", help="row g with 100,000 steps instead of 20,000")
+    parser.add_argument(
+        "--workers",
+        type=_at_least(1),
+        default=500,
+        metavar="N",
+        help="idle workers of row f (default: 500), in j at most 100",
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, default=30, metavar="S", help="how long rows f and j look (default: 30)"
     )
     parser.add_argument("--stages", action="store_true", help="where the time of a step goes, by stage; nothing else")
     parser.add_argument("--no-peers", action="store_true", help="Swamp alone; makes no environments")
     parser.add_argument("--json", action="store_true", help="one JSON document, with every sample")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.stages and options.json:
+        parser.error("--stages prints tables only, not --json")
+    return options
+
+
+def _letters(text: str) -> list[str]:
+    letters = text.split(",")
+    if unknown := [letter for letter in letters if letter not in LETTERS]:
+        raise argparse.ArgumentTypeError(f"there is no row '{unknown[0]}'; rows: {', '.join(LETTERS)}")
+    return letters
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return seconds
 
 
 if __name__ == "__main__":

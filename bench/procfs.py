@@ -74,6 +74,12 @@ class Meter:
         return cpu, max(0.0, busy - ours) / max(passed / cores, 0.001)
 
 
+def ended_children_seconds() -> float:
+    """Processor time of all processes of ours that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def _own_seconds() -> float:
     times = os.times()
     return times.user + times.system

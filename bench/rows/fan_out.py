@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 
 from bench.figures import OTHERS, Contender, Measured, Row, per_thousand
 from bench.peers import HUEY, RQ_FORK, RQ_SIMPLE, Peer, peer_stage
-from bench.procfs import Group, Meter, children, proportional_mb, resident_mb
+from bench.procfs import Group, Meter, children, ended_children_seconds, proportional_mb, resident_mb
 from bench.running import BenchFailed
 from bench.stage import SHELL, expect, stage
 
@@ -127,7 +126,7 @@ def _share(peer: Peer, steps: int) -> int:
 
 def _xargs(steps: int) -> Measured:
     """No queue at all."""
-    before = os.times()
+    before = ended_children_seconds()
     meter = Meter({})
     begin = time.monotonic()
     done = subprocess.run(
@@ -138,10 +137,9 @@ def _xargs(steps: int) -> Measured:
         check=False,
     )
     seconds = time.monotonic() - begin
-    after = os.times()
+    cpu = ended_children_seconds() - before
     if done.returncode != 0 or done.stdout.count("\n") != steps:
         raise BenchFailed(f"xargs ended with {done.returncode}: {done.stderr}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
     _, others = meter.read(more=[cpu])
     return {
         "steps/s": steps / seconds,

@@ -8,7 +8,7 @@ from statistics import median
 
 from bench.figures import OTHERS, Contender, Measured, Row, per_thousand, percentile
 from bench.peers import HUEY, HUEY_NOTIFY, RQ_FORK, RQ_SIMPLE, Peer, peer_stage
-from bench.procfs import Meter
+from bench.procfs import Meter, ended_children_seconds
 from bench.stage import expect, stage
 
 SHARE = {"huey": 4}  # it waits 50 ms at a time
@@ -59,10 +59,11 @@ def _peer(peer: Peer, runs: int) -> Callable[[], Measured]:
         with peer_stage(peer) as there:
             there.one_by_one(5)
             count = max(2, runs // SHARE.get(peer.name, 1))
+            driver = ended_children_seconds()
             meter = Meter(there.groups)
             took = there.one_by_one(count)
-            cpu, _ = meter.read()
-        return {"p50 ms": median(took), "p95 ms": percentile(took, 0.95), **per_thousand(cpu, count)}
+            cpu, others = meter.read(more=[ended_children_seconds() - driver])
+        return {"p50 ms": median(took), "p95 ms": percentile(took, 0.95), OTHERS: others, **per_thousand(cpu, count)}
 
     return measure
 

@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bench import __main__ as program
+from bench.figures import Contender, Measured, Row
+from bench.running import BenchFailed
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,3 +59,41 @@ def test_the_bench_tells_the_stages_of_a_step():
     assert done.returncode == 0, done.stderr
     for stage in ("commit", "keep RQ's books", "note them as seen", "run a program", "store results in the outbox"):
         assert stage in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--only", "a,z"), "there is no row 'z'; rows: a, b, c"),
+        (("--only", ""), "there is no row ''"),
+        (("--repeat", "0"), "'0' is not a whole number from 1 on"),
+        (("--steps", "1"), "'1' is not a whole number from 2 on"),
+        (("--workers", "-3"), "'-3' is not a whole number from 1 on"),
+        (("--seconds", "nan"), "'nan' is not a number of seconds above 0"),
+        (("--stages", "--json"), "--stages prints tables only"),
+    ],
+)
+def test_what_the_bench_cannot_do_is_refused_before_anything_is_measured(
+    wrong: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["bench", *wrong])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_row_that_could_not_be_measured_is_in_the_json_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail() -> Measured:
+        raise BenchFailed("huey has 3 of 10 results")
+
+    rows = [Row("a", "one", ("steps/s",), (Contender("huey", fail),))]
+    rows.append(Row("b", "other", ("steps/s",), (Contender("swamp", lambda: {"steps/s": 2.0}),)))
+    monkeypatch.setattr(program, "_rows", lambda options: rows)
+    monkeypatch.setattr(sys, "argv", ["bench", "--json", "--repeat", "1"])
+    assert program.main() == 1
+    failed, measured = json.loads(capsys.readouterr().out)["rows"]
+    assert failed == {"row": "a", "title": "one", "notMeasured": "huey has 3 of 10 results"}
+    assert measured["contenders"][0]["figures"]["steps/s"]["median"] == 2.0
