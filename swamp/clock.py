@@ -47,20 +47,21 @@ def from_iso(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def parse_duration(text: str) -> timedelta:
+def parse_duration(text: str, of: str = "") -> timedelta:
     """A duration such as `90s`, `15m`, `1h`, `7d`, `2w`, `3mo` (30 days each) or `1y` (365 days).
 
-    Raises `Invalid` for anything else, zero and a missing unit included.
+    Raises `Invalid` for anything else, zero and a missing unit included; `of` names for people what it is for.
     """
+    for_what = f" for {of}" if of else ""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise Invalid(
-            f"'{text}' is not a duration",
+            f"'{text}' is not a duration{for_what}",
             hint="write a whole number and a unit, for example 90s, 15m, 1h, 7d, 2w, 3mo, 1y",
         )
     seconds = int(match[1]) * _UNITS[match[2]]
     if seconds > 100 * _UNITS["y"]:
-        raise Invalid(f"'{text}' is longer than 100 years", hint="choose a shorter duration, for example 1y")
+        raise Invalid(f"'{text}'{for_what} is longer than 100 years", hint="choose a shorter duration, for example 1y")
     return timedelta(seconds=seconds)
 
 

@@ -464,7 +464,7 @@ def test_a_run_that_ends_in_time_is_not_touched_and_wrong_limits_start_nothing(s
     for wrong in ("0s", "soon", "5"):
         refused = stage.swamp("workflow", "run", "hello", "--timeout", wrong)
         assert refused.code == 2
-        assert "is not a duration" in refused.stderr
+        assert "is not a duration for --timeout" in refused.stderr
     assert len(stage.history()) == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from swamp.cli.context import Context, examples, swamp_options
+from swamp.cli.context import Context, examples, swamp_options, typed
 from swamp.clock import iso, parse_duration
 from swamp.data.store import Store
 from swamp.tokens import access
@@ -41,7 +41,9 @@ def command(ctx: Context, name: str, duration: str, output_file: Path | None) ->
     the workers: swamp workflow run --server https://host:9090. It is shown once; only a hash of it is kept.
     """
     now = ctx.now()
-    token, text = access.mint(name, parse_duration(duration), now, secrets.token_bytes(SECRET_BYTES))
+    token, text = access.mint(
+        name, typed(parse_duration, duration, "--duration"), now, secrets.token_bytes(SECRET_BYTES)
+    )
     with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=True)) as store, store.write() as tx:
         access.add(tx, token, now)
         if output_file is not None:  # before the commit: a token that nobody has would only be in the way

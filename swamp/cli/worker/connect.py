@@ -135,7 +135,7 @@ def command(
     directory = _directory(cache_dir)
     slots = _slots(concurrency)
     allowed = _allowed(allow_types)
-    idle = typed(parse_duration, idle_timeout).total_seconds() if idle_timeout is not None else None
+    idle = typed(parse_duration, idle_timeout, "--idle-timeout").total_seconds() if idle_timeout is not None else None
 
     import signal
 

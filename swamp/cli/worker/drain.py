@@ -37,7 +37,7 @@ def command(ctx: Context, name: str, note: str, timeout: str | None) -> None:
     It holds until: swamp worker resume NAME, over restarts of the worker and of the orchestrator. Exit code 1 if
     something still runs after --timeout; it stays drained.
     """
-    patience = typed(parse_duration, timeout).total_seconds() if timeout is not None else None
+    patience = typed(parse_duration, timeout, "--timeout").total_seconds() if timeout is not None else None
     change(ctx, name, lambda tx, machine: tokens.drain(tx, machine, note[:LONGEST_NOTE], ctx.now()))
     running = _wait(ctx, name, patience)
     if ctx.json:

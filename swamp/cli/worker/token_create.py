@@ -91,7 +91,7 @@ def command(
     `swamp worker token rotate`, and a revoked one stays revoked.
     """
     typed(check_target, name)
-    lifetime = typed(parse_duration, duration)
+    lifetime = typed(parse_duration, duration, "--duration")
     allowed = typed(parse_max_enrollments, max_enrollments)
     if if_missing and output_file is None:
         raise Usage("--if-missing needs --output-file", hint="a token that is there already is not shown again")

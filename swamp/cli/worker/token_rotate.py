@@ -57,8 +57,8 @@ def command(
     With --if-expires-within it may be called as often as one likes, for example by
     cron, to keep the token of a fleet alive.
     """
-    lifetime = None if duration is None else typed(parse_duration, duration)
-    within = None if if_expires_within is None else typed(parse_duration, if_expires_within)
+    lifetime = None if duration is None else typed(parse_duration, duration, "--duration")
+    within = None if if_expires_within is None else typed(parse_duration, if_expires_within, "--if-expires-within")
     now = ctx.now()
     if not ctx.repo.database.exists():
         raise unknown(name, [])

@@ -54,7 +54,7 @@ def command(ctx: Context, name: str | None, timeout: str) -> None:
     The probe is a step like any other: it is journaled, sealed, queued, claimed, run and stored, so whatever keeps
     steps from running shows here. It starts no process. Exit code 1 if anything failed.
     """
-    patience = duration_text(typed(parse_duration, timeout))
+    patience = duration_text(typed(parse_duration, timeout, "--timeout"))
     orchestrator = client.find(ctx.repo)
     if orchestrator is None:
         raise Unreachable(

@@ -53,7 +53,7 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     Exit codes: 0 succeeded (with --detach: accepted); 1 failed or canceled; 3 no such workflow; 5 it has a target and
     no orchestrator runs; 130 canceled with Ctrl-C or a signal.
     """
-    limit = typed(parse_duration, timeout) if timeout is not None else None
+    limit = typed(parse_duration, timeout, "--timeout") if timeout is not None else None
     orchestrator = server.orchestrator(ctx)
     # The id is ours, so that it is known what to ask for should the orchestrator die before it answers.
     wanted = {"workflow": name, "run": str(uuid.uuid4())}
