@@ -59,7 +59,7 @@ def to_begin(
 
 def may_gather(slots: int, unstarted: int, recent_ms: float) -> bool:
     """Whether the slots have enough to do until the next round trip is due, so that more may be gathered for it."""
-    return unstarted * 2 > ahead(slots, recent_ms)
+    return unstarted * 4 > ahead(slots, recent_ms)
 
 
 def is_instant(dispatch: Dispatch) -> bool:

@@ -76,6 +76,7 @@ log = logging.getLogger("swamp.worker")
 UNACKNOWLEDGED_LIMIT = 8 << 20
 STORE_AGAIN = 1.0  #: seconds until results that could not be stored are tried again
 PAUSE_FIRST, PAUSE_LONGEST = 5.0, 60.0  #: seconds without new work after the cache directory could not be written
+GATHER = 0.005  #: seconds from one look at what came in to the next, while it may wait for more
 KILL_AFTER = 2.0  #: seconds between TERM and KILL for steps that are cut off
 STUCK = (
     300.0  #: seconds after which a loop that does not come round counts as dead; sending big content again takes long
@@ -219,7 +220,9 @@ class Worker:
         if self._options.idle_timeout is not None and not self._stops:
             until = min(until, max(now, self._busy_at + self._options.idle_timeout))
         if self._gathering():
-            until = min(until, self._next_turn)
+            # Not woken for each piece: what slots say and end is looked at together, and they go on meanwhile.
+            time.sleep(max(0.0, min(GATHER, self._next_turn - now)))
+            until = now
         elif self._ended:
             until = min(until, self._store_at)
         until = min(until, self._ring_by)

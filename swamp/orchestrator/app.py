@@ -175,10 +175,11 @@ class App:
                 if rows:
                     after = rows[-1][0]
                     yield "".join(f"{line}\n" for _, line in rows).encode()
-                elif ended or not follow or self._watchers.over:
+                if len(rows) == _BATCH:
+                    continue
+                if ended or not follow or self._watchers.over:
                     return
-                else:
-                    await woken.wait()
+                await woken.wait()
         finally:
             self._watchers.unwatch(run_id, woken)
 
