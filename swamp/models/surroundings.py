@@ -18,14 +18,15 @@ from swamp.models.spawner import Spawner
 class Cancellation:
     """A request to stop, that any thread or signal handler may make and a waiting loop notices at once.
 
-    Once somebody waits it holds two file descriptors; `close` it (or use it in a `with`) when the invocation has ended.
-    A request that comes after that does nothing.
+    It holds two file descriptors; `close` it (or use it in a `with`) when the invocation has ended. A request that
+    comes after that does nothing.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None  #: of the first request, for people; None until there is one
         self.grace = 0.0  #: seconds between TERM and KILL that the newest request leaves; it can only shrink
-        self._pipe: tuple[int, int] | None = None  # made when somebody waits: most invocations are never canceled
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
         # Re-entrant: a signal handler may interrupt the very thread that is inside `set`.
         self._lock = threading.RLock()
         self._closed = False
@@ -37,39 +38,28 @@ class Cancellation:
                 return
             self.grace = grace if self.reason is None else min(self.grace, grace)
             self.reason = self.reason or reason or "canceled"
-            if self._pipe is not None:
-                self._knock(self._pipe[1])
+            with suppress(BlockingIOError):  # full of earlier requests, so it is readable, which is all that matters
+                os.write(self._writer, b"!")
 
     def is_set(self) -> bool:
         """Whether anybody asked."""
         return self.reason is not None
 
     def wait_fd(self) -> int:
-        """A descriptor that becomes readable with each request, until `take` empties it. Not for reading from, nor for
-        use behind `close`."""
-        with self._lock:
-            if self._pipe is None:
-                self._pipe = os.pipe()
-                os.set_blocking(self._pipe[1], False)
-                if self.reason is not None:
-                    self._knock(self._pipe[1])
-            return self._pipe[0]
-
-    @staticmethod
-    def _knock(writer: int) -> None:
-        with suppress(BlockingIOError):  # full of earlier requests, so it is readable, which is all that matters
-            os.write(writer, b"!")
+        """A descriptor that becomes readable with each request, until `take` empties it. Not for reading from."""
+        return self._reader
 
     def take(self) -> None:
         """Make `wait_fd` quiet until the next request. Call it only when the descriptor is readable."""
-        os.read(self.wait_fd(), 4096)
+        os.read(self._reader, 4096)
 
     def close(self) -> None:
         """Give the descriptors back."""
         with self._lock:
-            pipe, self._pipe, self._closed = self._pipe, None, True
-            for descriptor in pipe or ():
-                os.close(descriptor)
+            if not self._closed:
+                self._closed = True
+                os.close(self._reader)
+                os.close(self._writer)
 
     def __enter__(self) -> Cancellation:
         return self

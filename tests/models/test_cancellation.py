@@ -31,7 +31,6 @@ def test_the_first_reason_stays_and_the_grace_only_shrinks() -> None:
 
 def test_a_second_request_wakes_again_after_the_first_was_taken() -> None:
     with Cancellation() as cancellation:
-        cancellation.wait_fd()
         cancellation.set("first")
         cancellation.take()
         assert not readable(cancellation)
@@ -41,14 +40,12 @@ def test_a_second_request_wakes_again_after_the_first_was_taken() -> None:
 
 def test_no_number_of_requests_blocks_the_one_who_asks() -> None:
     with Cancellation() as cancellation:
-        cancellation.wait_fd()
         for _ in range(100_000):
             cancellation.set("again")
 
 
 def test_a_request_after_the_end_touches_no_descriptor() -> None:
     cancellation = Cancellation()
-    cancellation.wait_fd()
     cancellation.close()
     reader, writer = os.pipe()  # gets the numbers that were given back
     try:
@@ -59,21 +56,3 @@ def test_a_request_after_the_end_touches_no_descriptor() -> None:
     finally:
         os.close(reader)
         os.close(writer)
-
-
-def test_a_request_from_before_anybody_waited_is_noticed_by_who_waits_then() -> None:
-    with Cancellation() as cancellation:
-        cancellation.set("too slow", 3.0)
-        assert readable(cancellation)
-        cancellation.take()
-        assert not readable(cancellation)
-        assert (cancellation.reason, cancellation.grace) == ("too slow", 3.0)
-
-
-def test_one_that_nobody_waits_for_holds_no_descriptor() -> None:
-    free = os.dup(0)
-    os.close(free)
-    with Cancellation() as cancellation:
-        cancellation.set("canceled")
-        assert os.dup(0) == free
-        os.close(free)
