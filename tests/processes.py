@@ -209,11 +209,13 @@ class RunningSwamp:
 
 def free_port() -> int:
     """A loopback TCP port that nobody listens on now; remembered, because it must be free again after the tests."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    PORTS_GIVEN.add(port)
-    return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in PORTS_GIVEN:  # the one who got it may not listen yet
+            PORTS_GIVEN.add(port)
+            return port
 
 
 def port_is_free(port: int) -> bool:

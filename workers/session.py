@@ -249,6 +249,9 @@ def _meet(
 
 
 def _shake_hands(websocket: ClientConnection, token: str, secret: bytes, identity: Identity, wanted: Wanted) -> _Met:
+    # Asked before anything is said: of a connection that has ended, with an answer that is still to be read, the system
+    # tells nothing any more.
+    local = is_loopback(str(websocket.remote_address[0]))
     noise = Initiator(identity.private, secret, messages.prologue(token))
     websocket.send(messages.pack_opening(Opening(messages.PROTOCOL, token, noise.write())))
     reply = messages.unpack_reply(_binary(websocket))
@@ -262,8 +265,7 @@ def _shake_hands(websocket: ClientConnection, token: str, secret: bytes, identit
         raise NotReached("what answers is not the orchestrator that this machine joined")
     websocket.send(noise.write(messages.pack_session(wanted())))
     answer = messages.unpack_session(noise.decrypt(_binary(websocket)))
-    # Asked now: of a connection that has ended the system tells nothing any more.
-    return _Met(websocket, noise, answer, is_loopback(str(websocket.remote_address[0])))
+    return _Met(websocket, noise, answer, local)
 
 
 def _binary(websocket: ClientConnection) -> bytes:

@@ -113,9 +113,9 @@ def test_client_tokens_are_listed_and_their_names_used_again(stage: Stage):
     assert client_token(stage) != text
     missing = stage.swamp("access", "token", "revoke", "desktop")
     assert (missing.code, "swamp access token list" in missing.stderr) == (3, True)
-    for wrong in (["create", "UPPER", "--duration", "1h"], ["create", "x", "--duration", "soon"]):
-        assert stage.swamp("access", "token", *wrong).code == 1
-    assert stage.swamp("access", "token", "create", "x").code == 2
+    assert stage.swamp("access", "token", "create", "UPPER", "--duration", "1h").code == 1
+    for wrong in (["create", "x", "--duration", "soon"], ["create", "x"]):
+        assert stage.swamp("access", "token", *wrong).code == 2
 
 
 @pytest.mark.parametrize(
