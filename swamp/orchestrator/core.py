@@ -28,7 +28,7 @@ from swamp.data import journal
 from swamp.data.blobs import blob_path
 from swamp.data.store import Store
 from swamp.errors import SwampError
-from swamp.models.invocation import Invocation, Outcome
+from swamp.models.invocation import Outcome
 from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator.buttons import LOOK, Buttons
@@ -58,12 +58,9 @@ from swamp.workflows.local import end_abandoned_runs
 log = logging.getLogger("swamp.orchestrator")
 
 SWEEP = 1.0  #: seconds; all streams are looked at this often, bell or not
-RETRY_LONGEST = 5.0  #: seconds between two attempts to reach Redis
 CANCEL_AGAIN = 5.0  #: seconds; machines that still run a step of a canceled run are told this often
 
 T = TypeVar("T")
-
-_Calls = dict[tuple[str, int], Invocation | Exception]  # by run and call; why it cannot be dispatched, if it cannot
 
 
 @dataclass(slots=True)
