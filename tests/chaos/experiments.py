@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,6 +57,25 @@ def journal_of(swamp: Cluster) -> Journal:
     return evidence.read_journal(swamp.stage.root / ".swamp/data/swamp.db")
 
 
+def judge_what_happened(report: Report, made: Cluster, accepted: Iterable[str], deserters: Iterable[str]) -> None:
+    """G1 to G6, by the journal and by what was noted beside it, after everything has come to rest. The processes are
+    stopped for it. `accepted` are runs whose id was told, `deserters` what is to be said of processes that ended by
+    themselves."""
+    journal, noted = journal_of(made), made.notes.noted
+    report.judge("G1", evidence.every_run_ended(accepted, journal))
+    report.judge("G2", evidence.nothing_runs_for_ever(journal))
+    report.judge("G3", evidence.started_as_often_as_allowed(noted, journal))
+    report.judge("G4", evidence.one_result_each(journal))
+    report.judge("G4", evidence.no_result_was_lost(noted, journal))
+    report.judge("G5", evidence.late_workers_changed_nothing(noted, journal))
+    report.judge("G6", [*deserters, *evidence.no_surprises(journal), *goodbye(made)])
+    report.figures += [
+        f"{len(journal.runs)} runs, {len(journal.steps)} steps, {len(journal.dispatches)} dispatches,"
+        f" {sum(len(dispatch.late) for dispatch in journal.dispatches)} late results",
+        *(f"failed {count} times: {reason}" for reason, count in evidence.failures(journal).most_common()),
+    ]
+
+
 # ---------------------------------------------------------------------- everything at once
 
 
@@ -74,23 +93,13 @@ def storm(seed: int, points: list[str], seconds: float, calm: float, *, until_hi
             raging.rage(seconds, until_hit=True)
         raging.end()
         made.come_to_rest(PATIENCE)
-        journal = journal_of(made)
-        kills, noted = made.notes.kills(), made.notes.noted
-        report.judge("G1", evidence.every_run_ended(load.accepted, journal))
-        report.judge("G2", evidence.nothing_runs_for_ever(journal))
-        report.judge("G3", evidence.started_as_often_as_allowed(noted, journal))
-        report.judge("G4", evidence.one_result_each(journal))
-        report.judge("G4", evidence.no_result_was_lost(noted, journal))
-        report.judge("G5", evidence.late_workers_changed_nothing(noted, journal))
-        report.judge("G6", [*raging.deserters, *evidence.no_surprises(journal), *goodbye(made)])
+        judge_what_happened(report, made, load.accepted, raging.deserters)
         report.judge("points", [f"nothing was killed at '{name}'" for name in raging.missed])
-        report.figures = [
-            f"{len(journal.runs)} runs, {len(journal.steps)} steps, {len(journal.dispatches)} dispatches,"
-            f" {sum(len(dispatch.late) for dispatch in journal.dispatches)} late results",
+        kills = made.notes.kills()
+        report.figures += [
             *(f"killed {kills[name]:3} times: {name}" for name in points),
             *(f"at a point, {action}: {count}" for action, count in _counted(h.action for h in made.notes.hits)),
             *(f"at random, {fault}: {count}" for fault, count in sorted(raging.faults.items())),
-            *(f"failed {count} times: {reason}" for reason, count in evidence.failures(journal).most_common()),
         ]
     return report
 

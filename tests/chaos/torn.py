@@ -11,9 +11,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from random import Random
 
-from tests.chaos import evidence
 from tests.chaos.cluster import FLEET, NODE, Load
-from tests.chaos.experiments import PATIENCE, Report, goodbye, journal_of, swamp
+from tests.chaos.experiments import PATIENCE, Report, judge_what_happened, swamp
 from tests.faults.proxy import FaultProxy
 from tests.faults.scene import roads
 from tests.faults.servers import Server
@@ -116,19 +115,6 @@ def torn(seed: int, seconds: float, calm: float = 1.5) -> Report:
             road.cut()  # what is half open is not noticed at once by everybody
         look()
         made.come_to_rest(PATIENCE)
-        journal = journal_of(made)
-        noted = made.notes.noted
-        report.judge("G1", evidence.every_run_ended(load.accepted, journal))
-        report.judge("G2", evidence.nothing_runs_for_ever(journal))
-        report.judge("G3", evidence.started_as_often_as_allowed(noted, journal))
-        report.judge("G4", evidence.one_result_each(journal))
-        report.judge("G4", evidence.no_result_was_lost(noted, journal))
-        report.judge("G5", evidence.late_workers_changed_nothing(noted, journal))
-        report.judge("G6", [*deserters, *evidence.no_surprises(journal), *goodbye(made)])
-        report.figures = [
-            f"{len(journal.runs)} runs, {len(journal.steps)} steps, {len(journal.dispatches)} dispatches,"
-            f" {sum(len(dispatch.late) for dispatch in journal.dispatches)} late results",
-            *(f"{fault}: {count}" for fault, count in sorted(faults.items())),
-            *(f"failed {count} times: {reason}" for reason, count in evidence.failures(journal).most_common()),
-        ]
+        judge_what_happened(report, made, load.accepted, deserters)
+        report.figures += [f"{fault}: {count}" for fault, count in sorted(faults.items())]
     return report
