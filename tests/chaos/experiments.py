@@ -20,7 +20,7 @@ import redis
 
 from swamp.clock import from_iso
 from tests.chaos import evidence
-from tests.chaos.cluster import FLEET, NODE, NOTE, RAN, Cluster, Load, cluster, placed
+from tests.chaos.cluster import FLEET, NODE, NOTE, RAN, Armed, Cluster, Load, cluster, placed
 from tests.chaos.evidence import Journal, Noted
 from tests.chaos.storm import Storm
 from tests.e2e.stage import until
@@ -112,14 +112,21 @@ def _counted(words: Iterator[str]) -> list[tuple[str, int]]:
 
 
 def goodbye(made: Cluster) -> list[str]:
-    """Everybody can still be stopped in the ordinary way, and no worker keeps a result that it could not deliver."""
+    """Everybody who is on the way arrives, can still be stopped in the ordinary way, and no worker keeps a result that
+    it could not deliver."""
     wrong = []
     for name, machine in made.machines.items():
+        # One that was killed at the very last is still on its way; Ctrl-C would meet it before it listens.
+        wait_until(partial(_has_arrived, machine.process), f"{name} to join", PATIENCE)
         code = machine.process.stop(60)
         if code != 0 or "not delivered" in machine.process.output:
             wrong.append(f"{name} ended with {code}:\n{machine.process.output[-1000:]}")
     code = made.orchestrator.stop(60)
     return wrong + ([f"the orchestrator ended with {code}"] if code != 0 else [])
+
+
+def _has_arrived(process: Armed) -> bool:
+    return "waiting for work" in process.output or not process.running
 
 
 # ---------------------------------------------------------------------- restarts under load
