@@ -1,8 +1,9 @@
 """Runs one program in a session of its own, hears its output while it runs, and ends all of it when asked.
 
 One thread does it all, the caller's: it waits in a single `poll` for output, the program's exit, a cancellation and the
-clock, so a running step costs nothing while nothing happens, and a short one little more than its `exec`. Who starts
-the program, and how far "all of it" reaches, is the spawner's business.
+clock, so a running step costs nothing while nothing happens, and a short one little more than its `exec`: what that
+prints is read once, when it has exited. Who starts the program, and how far "all of it" reaches, is the spawner's
+business.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _LOOK = 0.005  # seconds to the first look at what outlives a program that was e
 _LOOK_LONGEST = 0.1
 _AFTER_KILL = 1.0  # seconds; what is left then cannot be killed: the system holds it
 _SHORT = 0.02  # seconds in which most programs are done; also between looks at one where it has no descriptor
+_UNHEARD = 0.005  # seconds that its first output waits for a program to exit: waking up twice is what costs time
 
 
 @dataclass(frozen=True)
@@ -94,22 +96,31 @@ class _Run:
                 os.close(writer)
         self._exit_fd: int | None = None  # of the program, while it is polled
         self._poll_exit()
+        self._heard = False  # whether the outputs are polled
         self._short_until = time.monotonic() + _SHORT
 
     def _pipe(self, name: str, writers: list[int]) -> _Stream:
         reader, writer = os.pipe()
         writers.append(writer)
-        self._poll.register(reader, select.POLLIN)
         self._streams[reader] = stream = _Stream(name)
         return stream
+
+    def _hear(self) -> None:
+        if not self._heard:
+            self._heard = True
+            for reader in self._streams:
+                self._poll.register(reader, select.POLLIN)
 
     def wait(self, cancellation: Cancellation, timeout: float | None) -> Finished:
         """Hear the program out, or end it."""
         program = self._program
         self._poll.register(cancellation.wait_fd(), select.POLLIN)
         stopping = Stopping(None if timeout is None else time.monotonic() + timeout)
+        if self._exit_fd is None:
+            self._hear()  # else nothing would tell of the exit
         while program.exit_code is None:
-            asked = self._look(stopping.due, None, cancellation)
+            asked = self._look(stopping.due, None if self._heard else _UNHEARD, cancellation)
+            self._hear()
             if program.exit_code is None:  # else it was done before this could stop it
                 self._signal(stopping, cancellation, asked)
         pause, patience = _LOOK, math.inf
@@ -142,9 +153,9 @@ class _Run:
         elif seconds is not None:
             seconds = min(seconds, _LONGEST_WAIT)
         asked = False
-        for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000):
+        for fd, events in self._poll.poll(None if seconds is None else seconds * 1000):
             if fd in self._streams:
-                self._read(fd)
+                self._read(fd, to_its_end=bool(events & select.POLLHUP))
             elif fd == self._exit_fd:
                 self._program.look()
                 self._poll_exit()
@@ -177,17 +188,19 @@ class _Run:
             self._program.watch()
             self._poll_exit()
 
-    def _read(self, fd: int) -> None:
-        # The descriptor is readable and nobody else reads it, so this never blocks.
-        data = os.read(fd, _READ)
+    def _read(self, fd: int, *, to_its_end: bool) -> None:
+        # The descriptor is readable, or has no writer any more, and nobody else reads it, so this never blocks.
         stream = self._streams[fd]
-        if not data:
-            self._poll.unregister(fd)
-            del self._streams[fd]
-            os.close(fd)
-        stream.content += data
-        piece = stream.lines.feed(data) if data else stream.lines.rest()
-        if piece:
+        while data := os.read(fd, _READ):
+            stream.content += data
+            if piece := stream.lines.feed(data):
+                self._emit(stream.name, piece)
+            if not to_its_end:
+                return
+        self._poll.unregister(fd)
+        del self._streams[fd]
+        os.close(fd)
+        if piece := stream.lines.rest():
             self._emit(stream.name, piece)
 
     def _drain(self) -> None:
