@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,19 +15,24 @@ from swamp.data.record import Output
 from swamp.models.direct import DIRECT
 from swamp.models.spawner import Spawner
 
+_REQUEST = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes; a pipe takes anything
+
 
 class Cancellation:
     """A request to stop, that any thread or signal handler may make and a waiting loop notices at once.
 
-    It holds two file descriptors; `close` it (or use it in a `with`) when the invocation has ended. A request that
-    comes after that does nothing.
+    It holds a file descriptor (two where there is no eventfd: not Linux); `close` it (or use it in a `with`) when the
+    invocation has ended. A request that comes after that does nothing.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None  #: of the first request, for people; None until there is one
         self.grace = 0.0  #: seconds between TERM and KILL that the newest request leaves; it can only shrink
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        if sys.platform == "linux":
+            self._reader = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self._reader, self._writer = os.pipe()
+            os.set_blocking(self._writer, False)
         # Re-entrant: a signal handler may interrupt the very thread that is inside `set`.
         self._lock = threading.RLock()
         self._closed = False
@@ -39,7 +45,7 @@ class Cancellation:
             self.grace = grace if self.reason is None else min(self.grace, grace)
             self.reason = self.reason or reason or "canceled"
             with suppress(BlockingIOError):  # full of earlier requests, so it is readable, which is all that matters
-                os.write(self._writer, b"!")
+                os.write(self._writer, _REQUEST)
 
     def is_set(self) -> bool:
         """Whether anybody asked."""
@@ -58,8 +64,8 @@ class Cancellation:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                os.close(self._reader)
-                os.close(self._writer)
+                for descriptor in {self._reader, self._writer}:
+                    os.close(descriptor)
 
     def __enter__(self) -> Cancellation:
         return self
