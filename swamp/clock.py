@@ -26,20 +26,26 @@ def iso(moment: datetime) -> str:
 
 
 class Timepiece:
-    """Tells the present as `iso` writes it, for one thread that asks many times a second. `clock` gives unix
+    """Tells the present as `iso` writes it, to those who ask many times a second, from any thread. `clock` gives unix
     nanoseconds."""
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._second = -1
-        self._begin = ""  # of the text, as long as the second lasts: writing it is what costs time
+        # The second told last, and the begin of its text: writing that is what costs time. In one piece, because
+        # another thread may be told another second meanwhile.
+        self._last = (-1, "")
 
     def __call__(self) -> str:
         second, milliseconds = divmod(self._clock() // 1_000_000, 1000)
-        if second != self._second:
-            self._begin = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
-            self._second = second
-        return f"{self._begin}.{milliseconds:03d}Z"
+        last, begin = self._last
+        if second != last:
+            begin = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+            self._last = (second, begin)
+        return f"{begin}.{milliseconds:03d}Z"
+
+
+#: The present moment as `iso` writes it. Decisions never call this; they take time as an argument.
+iso_now = Timepiece()
 
 
 def from_iso(text: str) -> datetime:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
-from swamp.clock import from_iso, iso
+from swamp.clock import Timepiece, from_iso
 from swamp.wire.codec import Malformed
 from swamp.wire.envelope import Box, Refused
 from swamp.wire.messages import GENERATION_BYTES, Dispatch, Welcome, dispatch_place, unpack_dispatch
@@ -42,7 +41,9 @@ class Opener:
         self._boxes = {generation: Box(key) for generation, key in welcome.target_keys.items()}
         self._newest = max(self._boxes)
         self._verifier = Verifier(signing_key)
-        self._clock, self._since, self._monotonic = from_iso(welcome.clock), monotonic(), monotonic
+        # The orchestrator's time; our own clock may say what it wants.
+        then, since = round(from_iso(welcome.clock).timestamp() * 1000) * 1_000_000, monotonic()
+        self._now = Timepiece(lambda: then + round((monotonic() - since) * 1e9))
 
     def open(self, dispatch_id: str, sealed: bytes) -> Dispatch:
         """Raises `Declines` or `Behind`."""
@@ -71,7 +72,3 @@ class Opener:
         if dispatch.incarnation < self._incarnation or dispatch.expires_at <= self._now():
             raise Declines("expired", "it is from another time")
         return dispatch
-
-    def _now(self) -> str:
-        """The orchestrator's time, as text; our own clock may say what it wants."""
-        return iso(self._clock + timedelta(seconds=self._monotonic() - self._since))

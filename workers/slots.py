@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swamp.clock import utc_now
+from swamp.clock import iso_now
 from swamp.data.record import Blob
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
@@ -94,7 +94,7 @@ class Slots:
             surroundings = Surroundings(
                 self._directory, self._environment, lambda *_: None, cancellation, self._machine
             )
-            outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, utc_now))
+            outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, iso_now))
         return StepEnded(dispatch, outcome, contents)
 
     def ended(self, dispatch: str) -> None:
@@ -131,7 +131,7 @@ class Slots:
             surroundings = Surroundings(
                 self._directory, self._environment, emit, cancellation, self._machine, self._spawner
             )
-            outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, utc_now))
+            outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, iso_now))
             self._tell(StepEnded(dispatch, outcome, contents))
 
 

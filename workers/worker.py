@@ -30,7 +30,7 @@ from pathlib import Path
 import swamp
 from swamp.broker.client import RedisTrouble
 from swamp.broker.functions import Exchange
-from swamp.clock import iso, utc_now
+from swamp.clock import iso_now
 from swamp.data.record import Blob
 from swamp.errors import NotAllowed
 from swamp.interpreter import settle_in
@@ -371,7 +371,7 @@ class Worker:
             request.say.append(self._voice.beat(self._heartbeat()))
         request.release += self._claims.release
         self._claims.release = []
-        return request, self._voice.into(request, begin, iso(utc_now()))
+        return request, self._voice.into(request, begin, iso_now())
 
     def _heartbeat(self) -> Heartbeat:
         running = len(self._slots.running) - self._slots.unstarted
@@ -426,7 +426,7 @@ class Worker:
     def _not_allowed(self, dispatch: Dispatch) -> Outcome:
         """An end like any other: nothing was started, and the step fails with the reason."""
         kind, allowed = dispatch.invocation.model_type, ", ".join(sorted(self._options.allowed_types or ()))
-        now = iso(utc_now())
+        now = iso_now()
         reason = f"worker '{self._welcome.worker}' does not run models of type '{kind}' (it allows: {allowed})"
         return Outcome("failed", reason, (), now, now, 0)
 
@@ -598,7 +598,7 @@ class Worker:
             acknowledged=self._voice.sent.forgotten,
             platform=f"{platform.system().lower()}/{platform.machine()}",
             slots=self._slots.count,
-            clock=iso(utc_now()),
+            clock=iso_now(),
             host=platform.node(),
             pid=os.getpid(),
             python=platform.python_version(),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
 
-from swamp.clock import iso
 from swamp.models import probe, shell
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.redaction import RedactedLines, Redactor
@@ -25,8 +23,9 @@ _RUNNERS: Mapping[tuple[str, str], Callable[[Invocation, Surroundings, str], End
 INSTANT = frozenset({("swamp/probe", "echo")})
 
 
-def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], datetime]) -> Outcome:
-    """Run the method to its end, or until `surroundings.cancellation` ends it, and say what came of it.
+def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], str]) -> Outcome:
+    """Run the method to its end, or until `surroundings.cancellation` ends it, and say what came of it. `now` tells the
+    time as `clock.iso` writes it.
 
     What it says and what comes of it holds none of the invocation's secrets. Whatever goes wrong in the method is in
     the outcome and raises nothing. Only what is aimed at this very process, such as a `KeyboardInterrupt`, passes
@@ -48,8 +47,8 @@ def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[],
     return redactor.outcome(outcome)
 
 
-def _invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], datetime]) -> Outcome:
-    started_at = iso(now())
+def _invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[], str]) -> Outcome:
+    started_at = now()
     clock = time.monotonic()
     ending = _ending(invocation, surroundings, started_at)
     return Outcome(
@@ -57,7 +56,7 @@ def _invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[]
         error=ending.error,
         outputs=ending.outputs,
         started_at=started_at,
-        ended_at=iso(now()),
+        ended_at=now(),
         duration_ms=round((time.monotonic() - clock) * 1000),
     )
 

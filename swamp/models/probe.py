@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from swamp.clock import iso, utc_now
+from swamp.clock import iso_now
 from swamp.data.record import Output
 from swamp.models.invocation import Invocation
 from swamp.models.surroundings import Ending, Surroundings
@@ -18,7 +18,7 @@ def echo(invocation: Invocation, surroundings: Surroundings, started_at: str) ->
         "message": invocation.arguments["message"],
         "machine": surroundings.machine,
         "startedAt": started_at,
-        "answeredAt": iso(utc_now()),
+        "answeredAt": iso_now(),
     }
     content = _JSON.encode(attributes).encode()
     return Ending(

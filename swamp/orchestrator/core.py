@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import redis
 
 from swamp.broker.functions import Collected
-from swamp.clock import Timepiece, utc_now
+from swamp.clock import iso_now, utc_now
 from swamp.data import journal
 from swamp.data.blobs import blob_path
 from swamp.data.store import Store
@@ -96,7 +96,7 @@ class Core:
         self.remote_only = remote_only  #: no step runs beside us
         self._notify = notify
         self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
-        self._now = Timepiece()
+        self._now = iso_now
         self.engine = Engine(repo.blobs, self._now, owner="serve")
         self.tally = Tally()
         self.ledger = Ledger(self.engine, time.monotonic, self.tally)

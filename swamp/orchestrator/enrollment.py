@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from swamp.addresses import is_loopback
 from swamp.broker.acl import password_hash
-from swamp.clock import iso, utc_now
+from swamp.clock import iso, iso_now, utc_now
 from swamp.data.blobs import put_blobs
 from swamp.errors import SwampError
 from swamp.orchestrator import admission
@@ -312,7 +312,7 @@ class Enrollment:
             worker=member.worker,
             target=token.name,
             boot=core.boot,
-            clock=iso(utc_now()),
+            clock=iso_now(),
             incarnation=core.dispatcher.incarnation,
             applied=member.number if member.epoch == hello.epoch else 0,
             said=core.said,

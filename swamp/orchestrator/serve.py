@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from swamp import marker
 from swamp.addresses import bracketed, is_loopback
-from swamp.clock import iso, utc_now
+from swamp.clock import iso_now
 from swamp.data.store import Store
 from swamp.errors import Busy, Invalid
 from swamp.files import make_private_dir, write_atomically
@@ -223,7 +223,7 @@ class _Announcement:
 
     def __init__(self, repo: Repo, facts: dict[str, object]) -> None:
         self._path = Path(repo.serve_info)
-        self._facts = {**facts, "pid": os.getpid(), "startedAt": iso(utc_now())}
+        self._facts = {**facts, "pid": os.getpid(), "startedAt": iso_now()}
         self._stands = False
         self._lock = threading.Lock()
 

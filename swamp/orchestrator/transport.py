@@ -23,7 +23,7 @@ from swamp.broker.acl import AclUser, worker_name
 from swamp.broker.connection import check_server, connect
 from swamp.broker.location import Location
 from swamp.broker.posting import Letterbox, Posting
-from swamp.clock import iso, utc_now
+from swamp.clock import iso_now
 from swamp.errors import Invalid
 
 #: Messages of one machine read in one round trip.
@@ -270,7 +270,7 @@ class Transport:
     def push(
         self, target: str, jobs: Sequence[functions.Job], *, front: bool = False, only_shown: bool = False
     ) -> None:
-        functions.push(self._posted, target, jobs, iso(utc_now()), front=front, only_shown=only_shown)
+        functions.push(self._posted, target, jobs, iso_now(), front=front, only_shown=only_shown)
 
     def look(
         self, targets: Sequence[tuple[str, Sequence[str], Sequence[tuple[str, str]]]]
@@ -325,7 +325,7 @@ class Transport:
         self._redis.delete(keyspace.down(machine))
 
     def mirror(self, records: Sequence[tuple[object, ...]]) -> None:
-        functions.mirror(self._posted, records, iso(utc_now()), time.time())
+        functions.mirror(self._posted, records, iso_now(), time.time())
 
 
 def _make_users(client: redis.Redis, users: Iterable[AclUser]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swamp.clock import iso, utc_now
+from swamp.clock import iso_now
 from swamp.errors import SwampError
 from swamp.models.direct import DIRECT
 from swamp.models.invocation import Outcome
@@ -130,7 +130,7 @@ class LocalSteps:
         with cancellation:
             surroundings = Surroundings(self._directory, self._environment, emit, cancellation, spawner=self._spawner)
             try:
-                outcome = invoke(resolve(start.invocation, self._secret), surroundings, utc_now)
+                outcome = invoke(resolve(start.invocation, self._secret), surroundings, iso_now)
             except (SwampError, OSError) as error:  # of the vault; those of the step are in its outcome
                 outcome = _not_run("failed", str(error))
         with self._lock:
@@ -140,5 +140,5 @@ class LocalSteps:
 
 
 def _not_run(status: str, error: str) -> Outcome:
-    now = iso(utc_now())
+    now = iso_now()
     return Outcome(status, error, (), now, now, 0)

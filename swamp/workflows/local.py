@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from swamp.clock import iso, utc_now
+from swamp.clock import iso_now
 from swamp.data import journal
 from swamp.data.store import Store
 from swamp.errors import Interrupted, Unreachable
@@ -137,7 +137,7 @@ def _drive_to_the_end(
     spawner: Spawner,
 ) -> tuple[str, bool]:
     """The status it ended with, and whether somebody broke it off."""
-    engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
+    engine = Engine(repo.blobs, iso_now, owner="command")
     inbox: _Inbox = queue.SimpleQueue()
     steps = LocalSteps(repo.root, step_environment(environ), inbox.put, partial(read_for_step, repo), spawner)
     interrupted = False
@@ -254,7 +254,7 @@ def end_abandoned_runs(repo: Repo, store: Store) -> None:
     abandoned = [run_id for run_id in candidates if not _is_driven(repo, run_id)]
     if not abandoned:
         return
-    engine = Engine(repo.blobs, lambda: iso(utc_now()), owner="command")
+    engine = Engine(repo.blobs, iso_now, owner="command")
     with store.write() as tx:
         engine.load(tx, only=abandoned)
         for run_id in abandoned:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from swamp.clock import utc_now
+from swamp.clock import iso_now
 from swamp.models.direct import Direct
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
@@ -49,7 +49,7 @@ class Step:
         self._thread = threading.Thread(target=self.run)
 
     def run(self) -> Outcome:
-        self._outcome = invoke(self.invocation, self.surroundings, utc_now)
+        self._outcome = invoke(self.invocation, self.surroundings, iso_now)
         return self._outcome
 
     def start(self, first_words: str) -> None:

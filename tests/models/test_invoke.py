@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swamp.clock import from_iso, utc_now
+from swamp.clock import iso_now
 from swamp.models.invoke import invoke
 from tests.models.steps import Step, is_alive
 from tests.waiting import wait_until
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("spawner")
 def test_an_unknown_type_or_method_is_a_failed_outcome(tmp_path: Path) -> None:
     with Step(tmp_path, "true") as step:
         for changed in (replace(step.invocation, model_type="a/b"), replace(step.invocation, method="destroy")):
-            outcome = invoke(changed, step.surroundings, utc_now)
+            outcome = invoke(changed, step.surroundings, iso_now)
             assert outcome.status == "failed"
             assert changed.model_type in str(outcome.error)
             assert changed.method in str(outcome.error)
@@ -35,7 +35,7 @@ def test_a_step_that_was_canceled_before_it_began_starts_nothing(tmp_path: Path)
 
 
 def test_times_come_from_the_given_clock(tmp_path: Path) -> None:
-    moments = iter([from_iso("2026-06-15T11:34:58.961Z"), from_iso("2026-06-15T11:34:59.000Z")])
+    moments = iter(["2026-06-15T11:34:58.961Z", "2026-06-15T11:34:59.000Z"])
     with Step(tmp_path, "true") as step:
         outcome = invoke(step.invocation, step.surroundings, lambda: next(moments))
     assert (outcome.started_at, outcome.ended_at) == ("2026-06-15T11:34:58.961Z", "2026-06-15T11:34:59.000Z")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from swamp.clock import utc_now
+from swamp.clock import iso_now
 from swamp.models.invoke import Cancellation, invoke
 from tests.models.steps import Step, is_alive, result
 from tests.waiting import wait_until
@@ -199,7 +199,7 @@ def test_steps_side_by_side_do_not_hold_each_others_pipes(tmp_path: Path) -> Non
             with Cancellation() as cancellation:
                 surroundings = replace(model.surroundings, environment={"PATH": os.defpath}, cancellation=cancellation)
                 start = time.monotonic()
-                assert invoke(model.invocation, surroundings, utc_now).status == "succeeded"
+                assert invoke(model.invocation, surroundings, iso_now).status == "succeeded"
                 seconds.append(time.monotonic() - start)
 
     with Step(tmp_path, "sleep 60") as long, Step(tmp_path, "echo x") as model:
