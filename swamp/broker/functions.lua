@@ -278,6 +278,7 @@ end
 --   {"started", target, dispatch, execution, worker, started at}
 --   {"ended", target, dispatch, execution, worker, started at or "", ended at, "finished" | "failed" | "canceled",
 --    why it failed as RQ packs it, or "", seconds that it ran, 1 if it was "started" in an earlier call, else 0}
+--   {"working", worker, dispatch}: behind what has "ended" there; what it works on need not be "started"
 --   {"worker", name, target, seconds to live, {field, value, ...}}: without fields for one that is known already
 --   {"left", name, target}
 local function mirror(_, args)
@@ -372,12 +373,14 @@ local function mirror(_, args)
     sound('EXPIRE', names, ttl)
   end
 
-  local shown = {}
+  local shown, working = {}, {}
   for order, r in ipairs(request.records) do
     if r[1] == 'started' then
       started(r[2], r[3], r[4], r[5], r[6])
     elseif r[1] == 'ended' then
       ended(order, r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11])
+    elseif r[1] == 'working' then
+      working[r[2]] = r[3]
     elseif r[1] == 'worker' then
       local name, target, fields = 'rq:worker:' .. r[2], r[3], r[5]
       sound('HSET', name, 'last_heartbeat', now, 'queues', target)
@@ -399,6 +402,11 @@ local function mirror(_, args)
   end
   for registry, members in pairs(registries) do keep(registry, members) end
   for worker, sums in pairs(workers) do worked(worker, sums) end
+  for worker, id in pairs(working) do
+    if sound('EXISTS', 'rq:worker:' .. worker) == 1 then
+      sound('HSET', 'rq:worker:' .. worker, 'current_job', id, 'state', 'busy')
+    end
+  end
   for names, ttl in pairs(shown) do tidy(names, ttl) end
   return #request.records
 end

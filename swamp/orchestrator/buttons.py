@@ -7,7 +7,7 @@ that waits dispatched anew. What runs, what has ended and what a step is given c
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from swamp.broker.functions import Seen
@@ -33,6 +33,8 @@ class Buttons:
     cancel_on_machine: Callable[[Live, str], None]
     show: Callable[[Live], None]
     """Write the job of something that runs, for tools to see."""
+    unshown: Container[str]
+    """Dispatches that run and were not shown to the tools yet."""
     _missed: set[str] = field(default_factory=set)  # neither queued nor claimed, at the last look
 
     def look(self, served: Callable[[], set[str]]) -> bool:
@@ -46,7 +48,8 @@ class Buttons:
         for member in self.ledger.members.values():
             machines.setdefault(member.target, []).append(member.machine)
             for dispatch in member.running:
-                running.setdefault(member.target, []).append(self.ledger.live[dispatch])
+                if dispatch not in self.unshown:
+                    running.setdefault(member.target, []).append(self.ledger.live[dispatch])
         asked = [
             (target, machines[target], [(live.id, f"a{live.attempt}") for live in running.get(target, ())])
             for target in machines

@@ -125,7 +125,9 @@ class Core:
         self._next_sweep = 0.0
         self._next_look = 0.0  # at Redis itself, which bells do not put off
         self._next_cancels = 0.0
-        self._buttons = Buttons(self.ledger, self.transport, self._cancel_on_machine, self.dispatcher.show)
+        self._buttons = Buttons(
+            self.ledger, self.transport, self._cancel_on_machine, self.dispatcher.show, self._outgoing.unshown
+        )
         self._next_tools = 0.0
 
     # ------------------------------------------------------------------ from other threads
@@ -542,8 +544,7 @@ class Core:
         self.ledger.granted.clear()
         self.ledger.begun.clear()
         self.ledger.over.clear()
-        self.ledger.records.clear()
-        self._intake.replies.clear()
+        self._outgoing.start_over()
         self._intake.strays.clear()
         self.membership.lost_claims.clear()
         self._secrets.start_over()

@@ -16,6 +16,10 @@ from swamp.orchestrator.members import Member
 
 Record = tuple[object, ...]  #: one of `swamp1_mirror`; docs/protocol.md has their fields
 
+#: Seconds that a step has run before RQ's tools are told that it does. Who looks at them now and then would hardly have
+#: seen it, and telling it, and taking it back, is half of all that Redis does for a step.
+UNSHOWN = 0.25
+
 _SAYS_NOTHING_MORE = re.compile(
     r"Command (exited with code -?\d+|was ended by signal [A-Z0-9]+|timed out after \d+ ms)", re.ASCII
 )
@@ -38,21 +42,40 @@ def worker_fields(member: Member, now: str) -> list[str]:
     return [text for pair in known.items() for text in pair]
 
 
-def books(records: Sequence[Record], now: str) -> list[Record]:
-    """The ledger's records as the server's function takes them. What started and ended since the last time is told
-    once, as ended: nobody could have seen it run. `running` is what may be listed already, from before Redis was
-    away."""
-    started = {record[2] for record in records if record[0] == "started"}
-    ended = {record[2] for record in records if record[0] == "ended"}
-    told: list[Record] = []
-    for record in records:
-        if record[0] == "ended":
-            told.append((*record[:6], record[6] or now, *record[7:], int(record[2] not in started)))
-        elif record[0] == "running":
-            told.append(("started", *record[1:]))
-        elif record[2] not in ended:
-            told.append(record)
-    return told
+class Unshown:
+    """What runs and is not shown yet; `at` is in seconds of any clock."""
+
+    def __init__(self) -> None:
+        self._starts: dict[str, tuple[float, Record]] = {}  # by dispatch, oldest first: when it is to be shown
+
+    def __contains__(self, dispatch: object) -> bool:
+        return dispatch in self._starts
+
+    @property
+    def due(self) -> float:
+        """When the next start is to be shown."""
+        return next(iter(self._starts.values()))[0] if self._starts else float("inf")
+
+    def told(self, records: Sequence[Record], now: str, at: float) -> list[Record]:
+        """The ledger's records, and starts that are due, as the server's function takes them. What ends before its
+        start was shown is told once, as ended. `running` is what may be listed already, from before Redis was away."""
+        told: list[Record] = []
+        for record in records:
+            dispatch = str(record[2])
+            if record[0] == "started":
+                self._starts[dispatch] = (at + UNSHOWN, record)
+                continue
+            unshown = self._starts.pop(dispatch, None) is not None
+            if record[0] == "running":
+                told.append(("started", *record[1:]))
+            else:
+                told.append((*record[:6], record[6] or now, *record[7:], int(not unshown)))
+        while self._starts and self.due <= at:
+            told.append(self._starts.pop(next(iter(self._starts)))[1])
+        return told
+
+    def forget(self) -> None:
+        self._starts.clear()
 
 
 def failure(error: str, run_id: str) -> str:

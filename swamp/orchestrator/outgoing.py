@@ -16,7 +16,7 @@ from swamp.orchestrator.intake import Intake, Taken
 from swamp.orchestrator.ledger import Ledger
 from swamp.orchestrator.members import Member
 from swamp.orchestrator.membership import Membership
-from swamp.orchestrator.mirror import books, worker_fields
+from swamp.orchestrator.mirror import Record, Unshown, worker_fields
 from swamp.orchestrator.redis_watch import RedisWatch
 from swamp.orchestrator.transport import Transport
 from swamp.wire.messages import DOWN, Acknowledge, DownBody, pack_down
@@ -49,12 +49,23 @@ class Outgoing:
         self._intake = intake
         self._now = now
         self.said = 0  #: number of the last message to any machine
+        self.unshown = Unshown()  #: to RQ's tools
         self._next_shown = 0.0
         self._send_by = 0.0  # what is posted goes out then at the latest; 0: nothing is
 
     def patience(self, now: float) -> float:
         """Seconds until something that is held has to go out."""
-        return max(0.0, self._send_by - now) if self._transport.holds else float("inf")
+        due = self.unshown.due
+        if self._transport.holds:
+            due = min(due, self._send_by)
+        return max(0.0, due - now)
+
+    def start_over(self) -> None:
+        """What was to be told is made anew."""
+        self._intake.replies.clear()
+        self._ledger.records.clear()
+        self._ledger.withdrawn.clear()
+        self.unshown.forget()
 
     def look(self) -> None:
         """What was held may have gone along with a question."""
@@ -65,9 +76,7 @@ class Outgoing:
         """Free first, for that makes room; then answers; then new work; then the books. What no machine waits for is
         held for a moment: mostly the next cycle is not far, and it all goes in one round trip."""
         if not self._transport.up:
-            self._ledger.records.clear()
-            self._ledger.withdrawn.clear()
-            self._intake.replies.clear()
+            self.start_over()
             return
         try:
             if taken:
@@ -89,9 +98,7 @@ class Outgoing:
             self._keep_books()
             self._send(at_once=awaited)
         except redis.RedisError as error:
-            self._intake.replies.clear()
-            self._ledger.records.clear()
-            self._ledger.withdrawn.clear()
+            self.start_over()
             self._watch.lost(error)
 
     def _send(self, *, at_once: bool) -> None:
@@ -139,17 +146,27 @@ class Outgoing:
             elif member.shown and not member.connected:
                 shown.append(("left", member.worker, member.target))
                 member.shown = False
-        if shown or records:
-            told = books(records, self._now())
+        told = self.unshown.told(records, self._now(), now)
+        told += self._at_work({record[4] for record in told if record[0] == "ended"})
+        records.clear()
+        if shown or told:
             for first in range(0, len(told) + 1, 1000):
                 self._transport.mirror([*(shown if first == 0 else []), *told[first : first + 1000]])
-            records.clear()
+
+    def _at_work(self, ended: set[object]) -> list[Record]:
+        """Which of the workers where steps have ended go on working, on what need not be shown itself."""
+        return [
+            ("working", member.worker, next(iter(member.running)))
+            for member in self._ledger.members.values()
+            if member.worker in ended and member.running
+        ]
 
     def say_goodbye(self) -> None:
         """To RQ's tools, for every worker; and let go what is held."""
         with self._watch.may_fail():
-            shown = [("left", member.worker, member.target) for member in self._ledger.members.values() if member.shown]
-            if shown and self._transport.up:
-                self._transport.mirror(shown)
+            told = self.unshown.told((), self._now(), float("inf"))
+            told += [("left", member.worker, member.target) for member in self._ledger.members.values() if member.shown]
+            if told and self._transport.up:
+                self._transport.mirror(told)
             if self._transport.holds:
                 self._transport.flush()

@@ -69,3 +69,18 @@ def test_a_worker_gets_free_of_a_job_that_a_tool_has_deleted_while_it_ran(full: 
     )
     assert full.hget("rq:worker:node", "state") == b"idle"
     assert not full.hexists("rq:worker:node", "current_job")
+
+
+def test_a_worker_is_busy_as_long_as_it_works_on_what_is_not_shown(full: redis.Redis) -> None:
+    with_a_job(full)
+    unshown = (*ENDED[:-1], 0)
+    mirror(full, [SHOWN, unshown, ("working", "node", "node--2")], NOW, 1781523298.0)
+    assert full.hmget("rq:worker:node", "state", "current_job") == [b"busy", b"node--2"]
+    mirror(full, [("ended", "node", "node--2", *unshown[3:])], LATER, 1781523313.0)
+    assert full.hmget("rq:worker:node", "state", "current_job") == [b"idle", None]
+
+
+def test_a_worker_that_is_gone_does_not_come_back_because_it_worked(full: redis.Redis) -> None:
+    load_library(full)
+    mirror(full, [("working", "node", "node--1")], NOW, 1781523298.0)
+    assert not full.exists("rq:worker:node")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swamp.orchestrator.members import Member, Process
-from swamp.orchestrator.mirror import books, failure, packed_text, worker_fields
+from swamp.orchestrator.mirror import UNSHOWN, Unshown, failure, packed_text, worker_fields
 
 
 class Seen:
@@ -80,16 +80,51 @@ def test_packed_text_is_what_rq_unpacks(text: str):
     assert zlib.decompress(b64decode(packed_text(text))).decode() == text
 
 
-def test_what_started_and_ended_since_the_last_time_is_told_once():
-    now = "2026-06-15T11:34:58.961Z"
-    started, running = ("started", "t", "t--1", "a1", "w", now), ("running", "t", "t--2", "a1", "w", now)
-    ended = [("ended", "t", f"t--{number}", "a1", "w", now, "", "finished", "", "1.000") for number in (1, 2, 3)]
-    told = books([running, started, *ended], now)
-    assert [(record[0], record[2]) for record in told] == [
-        ("started", "t--2"),
-        ("ended", "t--1"),
-        ("ended", "t--2"),
-        ("ended", "t--3"),
+NOW = "2026-06-15T11:34:58.961Z"
+
+
+def record(kind: str, number: int) -> tuple[object, ...]:
+    said = ("t", f"t--{number}", "a1", "w", NOW)
+    return (kind, *said, "", "finished", "", "1.000") if kind == "ended" else (kind, *said)
+
+
+def test_a_start_is_shown_when_it_has_lasted_and_an_end_takes_off_only_what_may_be_listed():
+    books = Unshown()
+    assert books.told([record("started", 1), record("running", 2), record("started", 3)], NOW, 7.0) == [
+        record("started", 2)
     ]
-    assert [record[-1] for record in told[1:]] == [0, 1, 1], "what may be listed is taken off the lists"
-    assert books([started], now) == [started]
+    assert ("t--1" in books, "t--2" in books, books.due) == (True, False, 7.0 + UNSHOWN)
+    told = books.told([record("ended", number) for number in (1, 2, 4)], NOW, 7.1)
+    assert [(one[0], one[2], one[6], one[-1]) for one in told] == [
+        ("ended", "t--1", NOW, 0),
+        ("ended", "t--2", NOW, 1),
+        ("ended", "t--4", NOW, 1),
+    ], "what may be listed is taken off the lists"
+    assert books.told([], NOW, 7.0 + UNSHOWN) == [record("started", 3)]
+    assert ("t--3" in books, books.due) == (False, float("inf"))
+    assert books.told([], NOW, float("inf")) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from((0.0, 0.125, 0.25, 1.0)))))
+def test_what_is_listed_is_what_has_run_long_enough(moves: list[tuple[int, float]]):
+    """Each move starts the step if it does not run and ends it if it does, some time after the one before."""
+    books, at = Unshown(), 0.0
+    began: dict[str, float] = {}
+    listed: set[str] = set()
+    for number, later in moves:
+        at += later
+        dispatch = f"t--{number}"
+        kind = "ended" if dispatch in began else "started"
+        for one in books.told([record(kind, number)], NOW, at):
+            if one[0] == "started":
+                assert one[2] not in listed
+                listed.add(str(one[2]))
+            else:
+                assert one[-1] == int(one[2] in listed)
+                listed.discard(str(one[2]))
+        if kind == "started":
+            began[dispatch] = at
+        else:
+            del began[dispatch]
+        assert listed == {running for running, since in began.items() if at - since >= UNSHOWN}
+        assert all((running in books) == (running not in listed) for running in began)
