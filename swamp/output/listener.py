@@ -14,7 +14,7 @@ class Listener(Protocol):
         """Take the next event of the run. Raises `OSError` when what it is shown on is gone."""
 
     def note(self, text: str) -> None:
-        """Tell the person something beside the events; may be called from a signal handler."""
+        """Tell the person something beside the events."""
 
     def close(self) -> None:
         """Write what is still held back and leave the terminal as it was; also after a run that broke off."""

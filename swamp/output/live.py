@@ -35,8 +35,7 @@ class Live:
         self._begun = time.monotonic()
         self._drawn_at = self._begun
         self._broken: OSError | None = None
-        # Re-entrant: a signal handler may add a note while this thread holds it.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="live-view", daemon=True)
         self._thread.start()

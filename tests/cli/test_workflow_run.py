@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -75,6 +77,12 @@ def orchestrator(repo: Repo) -> Iterator[Orchestrator]:
     announce(repo, orchestrator.url)
     yield orchestrator
     orchestrator.close()
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether the process ignores the signal, on Linux."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigIgn:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 def lines(events: list[Event]) -> bytes:
@@ -205,44 +213,151 @@ def test_ctrl_c_cancels_the_run_and_shows_how_it_ends(
     ]
 
 
-def test_a_second_ctrl_c_leaves_only_when_the_orchestrator_has_heard_of_the_first(
-    repo: Repo, orchestrator: Orchestrator, start_swamp: StartSwamp
-) -> None:
-    story = Story()
-    story.accepted([("build", ["done", "slow"])])
-    story.finished("build", "done")
-    asked: list[str] = []
-    over = threading.Event()
+class Underway:
+    """A run at the orchestrator that has come half of its way and does not go on, and who asks to cancel it."""
 
-    def run(handler: BaseHTTPRequestHandler) -> None:
-        content = lines(story.events)
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self.story = Story()
+        self.story.accepted([("build", ["done", "slow"])])
+        self.story.finished("build", "done")
+        self.accepting, self.answering, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.accepting.set()
+        self.answering.set()
+        self.canceled: list[str] = []
+        orchestrator.answers["POST", "/api/runs"] = self._run
+        orchestrator.answers["POST", "/api/runs/5d3c/cancel"] = self._cancel
+
+    def _run(self, handler: BaseHTTPRequestHandler) -> None:
+        self.accepting.wait(20)
+        content = lines(self.story.events)
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
-        over.wait(20)
+        self.over.wait(20)
+        handler.close_connection = True
 
-    def cancel(handler: BaseHTTPRequestHandler) -> None:
-        asked.append(handler.path)
-        if len(asked) == 1:  # nobody knows what becomes of this one
-            over.wait(20)
-        else:
-            answer({})(handler)
+    def _cancel(self, handler: BaseHTTPRequestHandler) -> None:
+        self.canceled.append(handler.path)
+        self.answering.wait(20)
+        answer({})(handler)
 
-    orchestrator.answers["POST", "/api/runs"] = run
-    orchestrator.answers["POST", "/api/runs/5d3c/cancel"] = cancel
+
+@pytest.fixture
+def underway(orchestrator: Orchestrator) -> Iterator[Underway]:
+    run = Underway(orchestrator)
+    yield run
+    for event in (run.accepting, run.answering, run.over):
+        event.set()
+
+
+CANCELING = "Canceling the run; Ctrl-C again stops watching it."
+LEFT = ["Error: left run 5d3c, which is being canceled", "  watch it end with: swamp workflow logs -f 5d3c"]
+
+
+def test_a_second_ctrl_c_leaves_only_when_the_orchestrator_has_heard_of_the_first(
+    repo: Repo, underway: Underway, start_swamp: StartSwamp
+) -> None:
+    underway.answering.clear()
     process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
     process.wait_for_line("✓done")
     process.press_ctrl_c()
-    wait_until(lambda: asked, "the orchestrator to be asked")
+    wait_until(lambda: underway.canceled, "the orchestrator to be asked")
+    process.press_ctrl_c()
+    wait_until(lambda: ignores(process.pid, signal.SIGINT), "the second one to have been heard")
+    assert process.running
+    underway.answering.set()
+    assert process.wait_for_end() == 130
+    assert process.lines[1:] == [CANCELING, *LEFT]
+    assert len(underway.canceled) == 1
+
+
+def test_who_leaves_an_orchestrator_that_does_not_answer_to_the_cancel_is_not_told_that_it_does(
+    repo: Repo, underway: Underway, start_swamp: StartSwamp
+) -> None:
+    underway.answering.clear()
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    process.wait_for_line("✓done")
+    process.press_ctrl_c()
+    process.wait_for_line(CANCELING)
     process.press_ctrl_c()
     assert process.wait_for_end() == 130
-    over.set()
-    assert len(asked) == 2
-    assert process.lines[-2:] == [
-        "Error: left run 5d3c, which is being canceled",
-        "  watch it end with: swamp workflow logs -f 5d3c",
+    assert process.lines[2:] == [
+        "Error: left run 5d3c; the orchestrator has not said that it cancels it",
+        "  see whether it does with: swamp workflow logs -f 5d3c",
+        "  ask once more with: swamp workflow cancel 5d3c",
     ]
+    assert len(underway.canceled) == 1
+
+
+# The system may give a signal to any thread. The read that the main one waits in then goes on, as it does for a signal
+# that comes in the moment before it begins to wait.
+IN_ANOTHER_THREAD = """
+import os, runpy, signal, sys, threading
+
+def press(pipe):
+    with open(pipe, "rb", buffering=0) as told:
+        while told.read(1):
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=press, args=(sys.argv[1],), daemon=True).start()
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_ctrl_c_is_heard_at_once_whatever_is_waited_for(
+    repo: Repo, underway: Underway, start_swamp: StartSwamp
+) -> None:
+    pipe = repo.root / "pipe"
+    os.mkfifo(pipe)
+    apart = (sys.executable, "-c", IN_ANOTHER_THREAD, str(pipe))
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root, inside=apart)
+    with pipe.open("wb", buffering=0) as press:
+        process.wait_for_line("✓done")
+        press.write(b".")
+        process.wait_for_line(CANCELING)
+        wait_until(lambda: underway.canceled, "the orchestrator to be asked")
+        press.write(b".")
+        assert process.wait_for_end() == 130
+    assert process.lines[1:] == [CANCELING, *LEFT]
+    assert len(underway.canceled) == 1
+
+
+def test_a_run_that_is_not_wanted_any_more_before_it_was_accepted_is_canceled_when_it_is(
+    repo: Repo, orchestrator: Orchestrator, underway: Underway, start_swamp: StartSwamp
+) -> None:
+    underway.accepting.clear()
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    wait_until(lambda: ("POST", "/api/runs") in [asked[:2] for asked in orchestrator.asked], "the run to be asked for")
+    process.press_ctrl_c()
+    process.wait_for_line(CANCELING)
+    assert underway.canceled == []
+    underway.accepting.set()
+    wait_until(lambda: underway.canceled, "the orchestrator to be asked")
+    process.wait_for_line("✓done")
+    process.press_ctrl_c()
+    assert process.wait_for_end() == 130
+    assert process.lines[2:] == LEFT
+    assert len(underway.canceled) == 1
+
+
+def test_ctrl_c_cancels_a_run_whose_reader_has_stopped_to_read(
+    repo: Repo, underway: Underway, start_swamp: StartSwamp
+) -> None:
+    """A pager shows its first page, and takes Ctrl-C for its own."""
+    underway.story.events += [{"kind": "something-else", "text": "x" * 1000} for _ in range(1000)]
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [SWAMP, "workflow", "run", "remote-demo", "--json"], cwd=repo.root, env=environment(), stdout=writing
+    ) as command:
+        os.close(writing)
+        os.read(reading, 1)
+        command.send_signal(signal.SIGINT)
+        wait_until(lambda: underway.canceled, "the orchestrator to be asked")
+        os.close(reading)
+        assert command.wait(10) == 141
+    assert len(underway.canceled) == 1
 
 
 def test_ctrl_c_ends_a_run_here_alike_and_leaves_it_canceled(repo: Repo, start_swamp: StartSwamp) -> None:

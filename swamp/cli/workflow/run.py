@@ -5,22 +5,21 @@ from __future__ import annotations
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from types import FrameType
+from collections.abc import Mapping
+from contextlib import closing
 
 import click
 
 from swamp.cli.context import Context, examples, options_with, typed
 from swamp.cli.server import Server, server_options
 from swamp.clock import duration_text, parse_duration
-from swamp.errors import Interrupted, NotFound, Unreachable
+from swamp.errors import Interrupted, Unreachable
 from swamp.orchestrator.client import Client
+from swamp.orchestrator.watching import Watching, maybe_accepted
 from swamp.output.choose import listener_for
 from swamp.output.fields import text_of
 from swamp.output.listener import Listener
 from swamp.output.watched import Watched
-from swamp.workflows.events import Event
 
 
 @click.command(
@@ -79,15 +78,18 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     watched.check(interrupted=interrupted)
 
 
-def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, object]) -> None:
+def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, str]) -> None:
     if orchestrator is None:
         raise Unreachable(
             "only an orchestrator can go on with a run by itself, and none runs for this repository",
             hint="start one in another terminal with: swamp serve",
             code="no_orchestrator",
         )
-    with closing(_accepted(orchestrator, wanted)) as events:
-        run = text_of(next(events), "run")  # what is told is stored
+    try:
+        with closing(orchestrator.run(wanted)) as events:
+            run = text_of(next(events), "run")  # what is told is stored
+    except Unreachable as error:
+        raise maybe_accepted(error, wanted["run"]) from error
     if ctx.json:
         ctx.document({"run": run})
     else:
@@ -95,76 +97,16 @@ def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, obje
         ctx.say(f"Follow it with: swamp workflow logs -f {run}")
 
 
-def _accepted(orchestrator: Client, wanted: Mapping[str, object]) -> Generator[Event, None, None]:
-    """The events of the run. Raises `Unreachable`, saying how to find out more, if nobody knows whether it began."""
-    told = False
-    try:
-        for event in orchestrator.run(wanted):
-            told = True
-            yield event
-    except Unreachable as error:
-        if told:
-            raise
-        raise Unreachable(
-            f"{error.message}; it may have accepted the run before",
-            hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {wanted['run']}",
-            code=error.code,
-        ) from error
-
-
-def _follow(orchestrator: Client, wanted: Mapping[str, object], watched: Watched, view: Listener) -> bool:
+def _follow(orchestrator: Client, wanted: Mapping[str, str], watched: Watched, view: Listener) -> bool:
     """Have the orchestrator run it; whether Ctrl-C canceled it."""
-    interrupted = asked = False
-
-    def cancel() -> None:
-        nonlocal interrupted
-        interrupted = True
-        if watched.run:  # else it is canceled as soon as its first event has told its id
-            send()
-
-    def send() -> None:
-        nonlocal asked
-        view.note("Canceling the run; Ctrl-C again stops watching it.")
-        with suppress(NotFound):  # it has just ended: its last events are on their way
-            orchestrator.cancel(watched.run)
-        asked = True
-
-    try:
-        with _on_ctrl_c(cancel):
-            for event in _accepted(orchestrator, wanted):
-                known = bool(watched.run)
-                watched.event(event)
-                if interrupted and watched.run and not known:
-                    send()
-    except KeyboardInterrupt:
-        if not watched.run:
-            raise
-        if not asked:  # the second one came before the first had done its work
-            with suppress(NotFound):
-                orchestrator.cancel(watched.run)
-        raise Interrupted(
-            f"left run {watched.run}, which is being canceled",
-            hint=f"watch it end with: swamp workflow logs -f {watched.run}",
-        ) from None
+    interrupted = False
+    with Watching(orchestrator, wanted) as watching:
+        for message in watching:
+            if not isinstance(message, signal.Signals):
+                watched.event(message)
+            elif not interrupted:
+                interrupted = True
+                view.note("Canceling the run; Ctrl-C again stops watching it.")
+            else:
+                raise watching.leave()
     return interrupted
-
-
-@contextmanager
-def _on_ctrl_c(first: Callable[[], None]) -> Iterator[None]:
-    """Inside the block, the first Ctrl-C calls `first` and what is being read goes on; the second one interrupts."""
-
-    pressed = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:  # again, before the next line could take effect
-            raise KeyboardInterrupt
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        first()
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,159 @@
+"""Watching a run of the orchestrator, by somebody who may want it to end, or to leave it.
+
+One thread reads what the orchestrator tells, one hears signals, one asks for the cancel. The one that shows the run
+only takes messages, so nothing that it does is ever broken off, and whatever it is held up by (a pager that does not
+go on reading, an orchestrator that does not answer), a run that shall be canceled is.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Self
+
+from swamp.errors import Interrupted, NotFound, Unreachable
+from swamp.orchestrator.client import Client
+from swamp.signals import heard
+from swamp.workflows.events import Event
+
+PATIENCE = 2.0
+"""Seconds that who leaves waits until the orchestrator has heard of the cancel."""
+
+_AHEAD = 1_000  #: events that may be read before those that came so many earlier were shown
+
+
+def maybe_accepted(error: Unreachable, run: str) -> Unreachable:
+    """The error of an orchestrator that went away before it answered, saying how to find out more."""
+    told = Unreachable(
+        f"{error.message}; it may have accepted the run before",
+        hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {run}",
+        code=error.code,
+    )
+    told.__cause__ = error
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """Nothing more comes."""
+
+    error: Exception | None  #: None: that was the whole run
+
+
+class Watching:
+    """The run that `wanted` asks for (`workflow`, `run`: its id), from when the block is entered.
+
+    Iterating gives its events, and between them a signal for each Ctrl-C. The first one has the orchestrator asked,
+    once, to cancel the run, as soon as it has accepted it. Raises what the orchestrator refuses, and `Unreachable` when
+    it goes away.
+    """
+
+    def __init__(self, orchestrator: Client, wanted: Mapping[str, str]) -> None:
+        self.run = wanted["run"]
+        self._orchestrator = orchestrator
+        self._wanted = wanted
+        self._inbox: queue.SimpleQueue[Event | signal.Signals | _Over] = queue.SimpleQueue()
+        self._room = threading.Semaphore(2)
+        self._presses = 0
+        self._pressed_again = 0.0
+        self._lock = threading.Lock()  # around these three
+        self._accepted = self._unwanted = self._asked = False
+        self._canceled = threading.Event()  #: the orchestrator has said so
+        self._block = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._block.enter_context(heard({signal.SIGINT}, self._hear))
+        threading.Thread(target=self._read, name="events", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._block.close()
+
+    def __iter__(self) -> Iterator[Event | signal.Signals]:
+        shown = 0
+        while True:
+            match self._inbox.get():
+                case _Over(error):
+                    if error is not None:
+                        raise error
+                    return
+                case message:
+                    yield message
+                    if not isinstance(message, signal.Signals):
+                        shown += 1
+                        if shown % _AHEAD == 0:
+                            self._room.release()
+
+    def leave(self) -> Interrupted:
+        """The error to end with. From now on Ctrl-C does nothing: all that is left to do is to say how to come back,
+        and who goes on pressing it wants to read that, too."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with self._lock:
+            asked = self._asked
+        if not asked:
+            return Interrupted("interrupted")
+        if not self._canceled.wait(PATIENCE):
+            return Interrupted(
+                f"left run {self.run}; the orchestrator has not said that it cancels it",
+                hint=f"see whether it does with: swamp workflow logs -f {self.run}\n"
+                f"ask once more with: swamp workflow cancel {self.run}",
+            )
+        return Interrupted(
+            f"left run {self.run}, which is being canceled",
+            hint=f"watch it end with: swamp workflow logs -f {self.run}",
+        )
+
+    # ------------------------------------------------------------------ what the other threads do
+
+    def _hear(self, number: signal.Signals) -> None:
+        self._inbox.put(number)
+        self._presses += 1
+        if self._presses == 1:
+            self._cancel_if(unwanted=True)
+        elif self._presses == 2:
+            self._pressed_again = time.monotonic()
+        elif time.monotonic() > self._pressed_again + 2 * PATIENCE:
+            os._exit(Interrupted.exit_code)  # what the run is shown on takes nothing, the last words neither
+
+    def _read(self) -> None:
+        error: Exception | None = None
+        try:
+            with closing(self._orchestrator.run(self._wanted)) as events:
+                for count, event in enumerate(events, 1):
+                    if count == 1:
+                        self.run = str(event.get("run", self.run))
+                        self._cancel_if(accepted=True)
+                    self._inbox.put(event)
+                    if count % _AHEAD == 0:
+                        self._room.acquire()
+        except Exception as refused:
+            error = refused
+            if isinstance(refused, Unreachable) and not self._accepted:
+                error = maybe_accepted(refused, self.run)
+        self._inbox.put(_Over(error))
+
+    def _cancel_if(self, *, accepted: bool = False, unwanted: bool = False) -> None:
+        """Ask for the cancel when both are true for the first time."""
+        with self._lock:
+            self._accepted |= accepted
+            self._unwanted |= unwanted
+            if self._asked or not (self._accepted and self._unwanted):
+                return
+            self._asked = True
+        threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
+
+    def _cancel(self) -> None:
+        try:
+            self._orchestrator.cancel(self.run)
+        except NotFound:
+            pass  # it has just ended: its last events are on their way
+        except Exception as error:
+            self._inbox.put(_Over(error))
+            return
+        self._canceled.set()
