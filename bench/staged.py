@@ -37,10 +37,10 @@ STAGES = (
     ("open dispatches", "workers.worker", "Worker", "_open"),
     ("note them as seen", "workers.seen", "SeenList", "add"),
     ("note them as begun", "workers.seen", "SeenList", "begin"),
-    ("start steps, run instant ones", "workers.worker", "Worker", "_began"),
+    ("start steps, run instant ones", "workers.starter", "Starter", "began"),
     ("run a program", "swamp.models.process", "", "run_program"),
     ("make its result", "workers.slots", "", "invoke"),
-    ("store results in the outbox", "workers.worker", "Worker", "_store_ended"),
+    ("store results in the outbox", "workers.results", "Results", "store"),
     ("take acknowledgements", "workers.worker", "Worker", "_said"),
 )
 

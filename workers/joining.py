@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import random
 import threading
 import time
@@ -10,7 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import swamp
+from swamp.clock import iso_now
 from swamp.errors import NotAllowed
+from swamp.wire import messages
 from swamp.wire.messages import Hello, Refusal, Rejoin
 from workers.identity import Identity
 from workers.session import NotReached, Session, TurnedAway, join
@@ -26,6 +31,24 @@ HINTS = {
     "protocol": "install the same version of Swamp on both sides",
     "other_orchestrator": "to join another orchestrator, use another --cache-dir",
 }
+
+
+def hello(epoch: int, acknowledged: int, slots: int, grace: float) -> Hello:
+    """What this process says of itself when it joins. `acknowledged`: the last number that was acknowledged to it;
+    `grace`: seconds that its steps get when it is stopped."""
+    return Hello(
+        protocol=messages.PROTOCOL,
+        version=swamp.__version__,
+        epoch=epoch,
+        acknowledged=acknowledged,
+        platform=f"{platform.system().lower()}/{platform.machine()}",
+        slots=slots,
+        clock=iso_now(),
+        host=platform.node(),
+        pid=os.getpid(),
+        python=platform.python_version(),
+        grace=grace,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ from workers.unacknowledged import Sent, Unacknowledged
 
 SAY_AT_ONCE = 200  #: messages in one round trip, besides results
 
+#: Bytes said and not acknowledged above which no more live output is sent (the result has all of it), and no more
+#: work taken.
+UNACKNOWLEDGED_LIMIT = 8 << 20
+
 #: What the server was asked to let begin: the `started` that it then says, and of what.
 Beginning = tuple[Sent, Dispatch]
 

@@ -101,9 +101,9 @@ def _no_superseded() -> None:
 
 
 def _no_allowed_types() -> None:
-    from workers import worker
+    from workers import starter
 
-    put(worker.Worker, "_allows", lambda _self, _dispatch: True)
+    put(starter.Starter, "_allows", lambda _self, _dispatch: True)
 
 
 BITES = (

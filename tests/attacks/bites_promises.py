@@ -141,12 +141,12 @@ def _begun_without_a_claim() -> None:
 
 
 def _no_second_link() -> None:
-    from workers import worker
+    from workers import membership
 
     def give_up(_self: Any, reason: str) -> None:
         raise SystemExit(reason)
 
-    put(worker.Worker, "_drop_link", give_up)
+    put(membership.Membership, "drop", give_up)
 
 
 def _unreadable_data_stay() -> None:
@@ -170,28 +170,28 @@ def _results_in_memory_only() -> None:
 
 
 def _steps_end_with_the_session() -> None:
-    from workers import worker
+    from workers import membership
 
-    real = worker.Worker._drop_link
+    real = membership.Membership.drop
 
     def drop(self: Any, reason: str) -> None:
         real(self, reason)
         for dispatch in list(self._slots.running):
             self._slots.cancel(dispatch, reason, 0.0)
 
-    put(worker.Worker, "_drop_link", drop)
+    put(membership.Membership, "drop", drop)
 
 
 def _steps_cut_off_at_once() -> None:
-    from workers import worker
+    from workers import departure
 
-    real = worker.Worker._asked_to_stop
+    real = departure.Departure.asked
 
     def stop(self: Any) -> None:
         real(self)
         self._cut("it was asked to stop")
 
-    put(worker.Worker, "_asked_to_stop", stop)
+    put(departure.Departure, "asked", stop)
 
 
 def _no_keeper() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from tests.e2e.stage import Stage
 from tests.waiting import wait_until
 from workers.identity import Identity
+from workers.joining import hello
 from workers.session import NotReached, Session, join
-from workers.worker import Worker, WorkerOptions
 
 
 @contextmanager
@@ -18,12 +19,11 @@ def joined(stage: Stage, token: str, cache: str = "by-hand") -> Iterator[Session
     name, _, secret = token.partition(".")
     identity = Identity.load_or_create(stage.scratch / cache)
     try:
-        options = WorkerOptions(stage.url, lambda: (name, bytes.fromhex(secret)), 1, 1.0)
-        worker = Worker(options, identity, stage.scratch, {})
+        say_hello = partial(hello, identity.next_epoch(), acknowledged=0, slots=1, grace=1.0)
 
         def welcomed() -> Session | None:
             try:
-                return join(stage.url, name, bytes.fromhex(secret), identity, worker._hello)
+                return join(stage.url, name, bytes.fromhex(secret), identity, say_hello)
             except NotReached:  # an orchestrator that has just begun may not have Redis yet
                 return None
 

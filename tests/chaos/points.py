@@ -54,6 +54,8 @@ _CORE = "swamp.orchestrator.core:Core"
 _OUTGOING = "swamp.orchestrator.outgoing:Outgoing"
 _TRANSPORT = "swamp.orchestrator.transport:Transport"
 _WORKER = "workers.worker:Worker"
+_RESULTS = "workers.results:Results"
+_MEMBERSHIP = "workers.membership:Membership"
 
 POINTS = (
     # ------------------------------------------------------------------ the orchestrator
@@ -127,8 +129,8 @@ POINTS = (
     Point(STOPPING, "worker", "after", "workers.slots:Slots.give_back"),
     Point("4 process started", "worker", "after", "swamp.models.kept:Kept.spawn"),
     Point(
-        "4 ended, result in memory only", "worker", "before", f"{_WORKER}._store_ended",
-        lambda call: call.arguments[0]._ended,
+        "4 ended, result in memory only", "worker", "before", f"{_RESULTS}.store",
+        lambda call: call.arguments[0].ended,
     ),
     Point("4 answered at once, not stored", "worker", "after", "workers.slots:Slots.answer"),
     Point(
@@ -146,8 +148,8 @@ POINTS = (
     ),
     Point("9 acknowledgement heard, still in the outbox", "worker", "before", "workers.outbox:Outbox.remove"),
     Point("9 out of the outbox", "worker", "after", "workers.outbox:Outbox.remove"),
-    Point("x joined, nothing said", "worker", "before", f"{_WORKER}._begin_session"),
-    Point("x everything sent again, no inventory", "worker", "after", f"{_WORKER}._send_again"),
+    Point("x joined, nothing said", "worker", "before", f"{_MEMBERSHIP}.begin"),
+    Point("x everything sent again, no inventory", "worker", "after", f"{_MEMBERSHIP}._send_again"),
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ from swamp.wire.messages import (
     Welcome,
 )
 from swamp.workflows import workflow
-from workers import claims, opener, session, slots, worker
+from workers import claims, opener, session, slots, voice
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -316,7 +316,7 @@ def numbers() -> Iterator[str]:
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
     yield from (f"1 to {tunnel.LONGEST:,} bytes", f"at most {tunnel.RECORDS} Noise transport messages")
     yield f"at most {MOST} such connections at a time"
-    yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{worker.UNACKNOWLEDGED_LIMIT >> 20} MiB")
+    yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{voice.UNACKNOWLEDGED_LIMIT >> 20} MiB")
     yield from (
         f"at most {ledger.MOST_ATTEMPTS} dispatches of one step may be lost",
         f"again every {core.CANCEL_AGAIN:.0f} seconds",
