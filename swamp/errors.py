@@ -8,7 +8,9 @@
     ├── NotAllowed          4   refused: a token, a permission, a policy
     ├── Unreachable         5   an orchestrator or Redis does not answer
     ├── Busy               75   somebody else holds it; try again
-    └── Interrupted       130   the person pressed Ctrl-C
+    ├── HungUp            129   the terminal was closed
+    ├── Interrupted       130   the person pressed Ctrl-C
+    └── Terminated        143   somebody sent a TERM signal
 
 The number is the exit code of a command that ends with the error. `swamp.cli.main` is the only place that turns an
 error into text and an exit code; everything else raises.
@@ -95,3 +97,17 @@ class Interrupted(SwampError):
 
     exit_code = 130
     default_code = "interrupted"
+
+
+class HungUp(SwampError):
+    """The terminal of the command was closed."""
+
+    exit_code = 129
+    default_code = "hung_up"
+
+
+class Terminated(SwampError):
+    """Somebody sent the command a TERM signal."""
+
+    exit_code = 143
+    default_code = "terminated"

@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Self
 
-from swamp.errors import Interrupted, NotFound, Unreachable
+from swamp.errors import HungUp, Interrupted, NotFound, SwampError, Terminated, Unreachable
 from swamp.orchestrator.client import Client
 from swamp.signals import heard
 from swamp.workflows.events import Event
@@ -25,6 +25,11 @@ from swamp.workflows.events import Event
 PATIENCE = 2.0
 """Seconds that who leaves waits until the orchestrator has heard of the cancel."""
 
+_KINDS: Mapping[signal.Signals, type[SwampError]] = {
+    signal.SIGINT: Interrupted,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
 _AHEAD = 1_000  #: events that may be read before those that came so many earlier were shown
 
 
@@ -49,9 +54,9 @@ class _Over:
 class Watching:
     """The run that `wanted` asks for (`workflow`, `run`: its id), from when the block is entered.
 
-    Iterating gives its events, and between them a signal for each Ctrl-C. The first one has the orchestrator asked,
-    once, to cancel the run, as soon as it has accepted it. Raises what the orchestrator refuses, and `Unreachable` when
-    it goes away.
+    Iterating gives its events, and between them the signals INT, TERM and HUP. The first Ctrl-C has the orchestrator
+    asked, once, to cancel the run, as soon as it has accepted it. Raises what the orchestrator refuses, and
+    `Unreachable` when it goes away.
     """
 
     def __init__(self, orchestrator: Client, wanted: Mapping[str, str]) -> None:
@@ -68,7 +73,7 @@ class Watching:
         self._block = ExitStack()
 
     def __enter__(self) -> Self:
-        self._block.enter_context(heard({signal.SIGINT}, self._hear))
+        self._block.enter_context(heard(_KINDS, self._hear))
         threading.Thread(target=self._read, name="events", daemon=True).start()
         return self
 
@@ -90,21 +95,28 @@ class Watching:
                         if shown % _AHEAD == 0:
                             self._room.release()
 
-    def leave(self) -> Interrupted:
-        """The error to end with. From now on Ctrl-C does nothing: all that is left to do is to say how to come back,
-        and who goes on pressing it wants to read that, too."""
+    def leave(self, number: signal.Signals) -> SwampError:
+        """The error to end with because of the signal. From now on Ctrl-C does nothing: all that is left to do is to
+        say how to come back, and who goes on pressing it wants to read that, too."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        kind = _KINDS[number]
         with self._lock:
-            asked = self._asked
+            accepted, asked = self._accepted, self._asked
+        if not accepted:
+            return kind("interrupted")
         if not asked:
-            return Interrupted("interrupted")
+            return kind(
+                f"left run {self.run}, which goes on",
+                hint=f"follow it again with: swamp workflow logs -f {self.run}\n"
+                f"cancel it with: swamp workflow cancel {self.run}",
+            )
         if not self._canceled.wait(PATIENCE):
-            return Interrupted(
+            return kind(
                 f"left run {self.run}; the orchestrator has not said that it cancels it",
                 hint=f"see whether it does with: swamp workflow logs -f {self.run}\n"
                 f"ask once more with: swamp workflow cancel {self.run}",
             )
-        return Interrupted(
+        return kind(
             f"left run {self.run}, which is being canceled",
             hint=f"watch it end with: swamp workflow logs -f {self.run}",
         )
@@ -113,6 +125,8 @@ class Watching:
 
     def _hear(self, number: signal.Signals) -> None:
         self._inbox.put(number)
+        if number != signal.SIGINT:
+            return
         self._presses += 1
         if self._presses == 1:
             self._cancel_if(unwanted=True)

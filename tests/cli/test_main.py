@@ -180,7 +180,9 @@ def test_a_missing_argument_names_it_and_the_usage(capsys):
         ("NotAllowed", 4),
         ("Unreachable", 5),
         ("Busy", 75),
+        ("HungUp", 129),
         ("Interrupted", 130),
+        ("Terminated", 143),
     ],
 )
 def test_an_error_is_told_on_stderr_and_its_class_is_the_exit_code(kind, code, capsys):

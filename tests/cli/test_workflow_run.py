@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -340,6 +342,54 @@ def test_a_run_that_is_not_wanted_any_more_before_it_was_accepted_is_canceled_wh
     assert process.wait_for_end() == 130
     assert process.lines[2:] == LEFT
     assert len(underway.canceled) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_ends_the_command_leaves_the_run_and_says_how_to_come_back(
+    repo: Repo, underway: Underway, start_swamp: StartSwamp, number: signal.Signals, code: int
+) -> None:
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    process.wait_for_line("✓done")
+    process.signal(number)
+    assert process.wait_for_end() == code
+    assert process.lines[1:] == [
+        "Error: left run 5d3c, which goes on",
+        "  follow it again with: swamp workflow logs -f 5d3c",
+        "  cancel it with: swamp workflow cancel 5d3c",
+    ]
+    assert underway.canceled == []
+
+
+def test_a_signal_that_ends_the_command_behind_a_ctrl_c_says_that_the_run_is_being_canceled(
+    repo: Repo, underway: Underway, start_swamp: StartSwamp
+) -> None:
+    process = start_swamp("workflow", "run", "remote-demo", cwd=repo.root)
+    process.wait_for_line("✓done")
+    process.press_ctrl_c()
+    process.wait_for_line(CANCELING)
+    process.signal(signal.SIGTERM)
+    assert process.wait_for_end() == 143
+    assert process.lines[2:] == LEFT
+    assert len(underway.canceled) == 1
+
+
+def test_a_terminal_that_is_closed_leaves_the_run(repo: Repo, underway: Underway) -> None:
+    screen = Screen(80, 24)
+    with subprocess.Popen(
+        [SWAMP, "workflow", "run", "remote-demo"],
+        cwd=repo.root,
+        env=environment({"TERM": "xterm", "NO_COLOR": "1"}),
+        stdin=screen.stream,
+        stdout=screen.stream,
+        stderr=screen.stream,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as command:
+        wait_until(lambda: "✓done".encode() in screen.received, "the run to be shown")
+        screen.hang_up()
+        assert command.wait(10) == 129
+    screen.drop()
+    assert underway.canceled == []
 
 
 def test_ctrl_c_cancels_a_run_whose_reader_has_stopped_to_read(

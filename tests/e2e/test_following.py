@@ -21,7 +21,7 @@ from tests.e2e.stage import Stage, is_alive, step, until
 from tests.processes import RunningSwamp
 from tests.waiting import wait_until
 
-UNREACHABLE, INTERRUPTED = 5, 130
+UNREACHABLE, INTERRUPTED, TERMINATED = 5, 130, 143
 
 
 def count(stage: Stage, name: str = "counter", target: str = "node") -> Path:
@@ -406,6 +406,7 @@ def test_a_second_ctrl_c_leaves_and_says_how_to_come_back(stage: Stage):
     stage.task("stubborn", f"trap '' TERM; touch {began}; {until(go)}; echo in my own time")
     watching = stage.start_run("stubborn")
     wait_until(began.exists, "the step to begin")
+    wait_until(lambda: stage.rows("SELECT 1 FROM steps WHERE status = 'running'"), "the step to be known as running")
     run = stage.history()[0]["id"]
     watching.press_ctrl_c()
     watching.wait_for_line("Canceling the run; Ctrl-C again stops watching it.")
@@ -420,6 +421,28 @@ def test_a_second_ctrl_c_leaves_and_says_how_to_come_back(stage: Stage):
     assert following.wait_for_end() == 1
     assert "[build/stubborn] in my own time" in following.lines
     assert "Error: stubborn canceled" in following.lines
+
+
+def test_a_runner_that_gets_a_term_signal_leaves_the_run_to_the_orchestrator(stage: Stage):
+    token = stage.token()
+    stage.serve()
+    stage.worker(token)
+    go = stage.scratch / "go"
+    stage.task("patient", f"{until(go)}; echo over")
+    watching = stage.start_run("patient")
+    wait_until(lambda: stage.statuses() == {"patient": "running"}, "the run to begin")
+    run = stage.history()[0]["id"]
+    watching.signal(signal.SIGTERM)
+    assert watching.wait_for_end() == TERMINATED
+    assert watching.lines == [
+        f"Error: left run {run}, which goes on",
+        f"  follow it again with: swamp workflow logs -f {run}",
+        f"  cancel it with: swamp workflow cancel {run}",
+    ]
+    following = follower(stage, run)
+    go.touch()
+    assert following.wait_for_end() == 0
+    assert following.lines == ["[build/patient] over"]
 
 
 # ---------------------------------------------------------------------- time limits

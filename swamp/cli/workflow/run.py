@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import uuid
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 
 import click
 
 from swamp.cli.context import Context, examples, options_with, typed
 from swamp.cli.server import Server, server_options
 from swamp.clock import duration_text, parse_duration
-from swamp.errors import Interrupted, Unreachable
+from swamp.errors import HungUp, Interrupted, Unreachable
 from swamp.orchestrator.client import Client
 from swamp.orchestrator.watching import Watching, maybe_accepted
 from swamp.output.choose import listener_for
@@ -43,14 +43,17 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     target runs here. With --server the orchestrator there runs the workflow of that name in its repository, and no
     repository is needed here. Ctrl-C cancels the run; pressed again, it leaves the run to end by itself.
 
+    TERM and the closing of the terminal (HUP) end this command and leave the run to the orchestrator.
+
     With --timeout the orchestrator ends the run when its time is over, also if this command has gone or the
     orchestrator itself was away meanwhile. It then counts as canceled: `the run took longer than 30s`.
 
-    Without an orchestrator no step outlives this command: Ctrl-C pressed again ends them at once, and TERM or a
-    terminal that closes cancel the run as Ctrl-C does.
+    Without an orchestrator no step outlives this command: Ctrl-C pressed again ends them at once, and TERM and HUP
+    cancel the run as Ctrl-C does.
 
     Exit codes: 0 succeeded (with --detach: accepted); 1 failed or canceled; 3 no such workflow; 5 it has a target and
-    no orchestrator runs; 130 canceled with Ctrl-C or a signal.
+    no orchestrator runs; 130 canceled or left with Ctrl-C; 143 and 129 left because of TERM or HUP (canceled, without
+    an orchestrator: 130).
     """
     limit = typed(parse_duration, timeout, "--timeout") if timeout is not None else None
     orchestrator = server.orchestrator(ctx)
@@ -62,7 +65,7 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
         _detach(ctx, orchestrator, wanted)
         return
     interrupted = False
-    with closing(listener_for(sys.stdout, sys.stderr, ctx.environ, json=ctx.json)) as view:
+    with _closing(listener_for(sys.stdout, sys.stderr, ctx.environ, json=ctx.json)) as view:
         watched = Watched(name, view)
         if orchestrator is not None:
             interrupted = _follow(orchestrator, wanted, watched, view)
@@ -76,6 +79,20 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
                     raise
                 interrupted = True
     watched.check(interrupted=interrupted)
+
+
+@contextmanager
+def _closing(view: Listener) -> Iterator[Listener]:
+    try:
+        yield view
+    except HungUp:
+        with suppress(OSError):  # there may be nothing left to show it on
+            view.close()
+        raise
+    except BaseException:
+        view.close()
+        raise
+    view.close()
 
 
 def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, str]) -> None:
@@ -104,9 +121,9 @@ def _follow(orchestrator: Client, wanted: Mapping[str, str], watched: Watched, v
         for message in watching:
             if not isinstance(message, signal.Signals):
                 watched.event(message)
-            elif not interrupted:
+            elif message == signal.SIGINT and not interrupted:
                 interrupted = True
                 view.note("Canceling the run; Ctrl-C again stops watching it.")
             else:
-                raise watching.leave()
+                raise watching.leave(message)
     return interrupted
