@@ -33,17 +33,6 @@ _KINDS: Mapping[signal.Signals, type[SwampError]] = {
 _AHEAD = 1_000  #: events that may be read before those that came so many earlier were shown
 
 
-def maybe_accepted(error: Unreachable, run: str) -> Unreachable:
-    """The error of an orchestrator that went away before it answered, saying how to find out more."""
-    told = Unreachable(
-        f"{error.message}; it may have accepted the run before",
-        hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {run}",
-        code=error.code,
-    )
-    told.__cause__ = error
-    return told
-
-
 @dataclass(frozen=True, slots=True)
 class _Over:
     """Nothing more comes."""
@@ -54,15 +43,16 @@ class _Over:
 class Watching:
     """The run that `wanted` asks for (`workflow`, `run`: its id), from when the block is entered.
 
-    Iterating gives its events, and between them the signals INT, TERM and HUP. The first Ctrl-C has the orchestrator
-    asked, once, to cancel the run, as soon as it has accepted it. Raises what the orchestrator refuses, and
-    `Unreachable` when it goes away.
+    Iterating gives its events, and between them the signals INT, TERM and HUP. With `ctrl_c_cancels`, the first Ctrl-C
+    has the orchestrator asked, once, to cancel the run, as soon as it has accepted it. Raises what the orchestrator
+    refuses, and `Unreachable` when it goes away.
     """
 
-    def __init__(self, orchestrator: Client, wanted: Mapping[str, str]) -> None:
+    def __init__(self, orchestrator: Client, wanted: Mapping[str, str], *, ctrl_c_cancels: bool) -> None:
         self.run = wanted["run"]
         self._orchestrator = orchestrator
         self._wanted = wanted
+        self._ctrl_c_cancels = ctrl_c_cancels
         self._inbox: queue.SimpleQueue[Event | signal.Signals | _Over] = queue.SimpleQueue()
         self._room = threading.Semaphore(2)
         self._presses = 0
@@ -103,7 +93,11 @@ class Watching:
         with self._lock:
             accepted, asked = self._accepted, self._asked
         if not accepted:
-            return kind("interrupted")
+            return kind(
+                f"left before the orchestrator had answered; it may have accepted run {self.run}",
+                hint=f"look for it with: swamp workflow logs {self.run}\n"
+                f"cancel it with: swamp workflow cancel {self.run}",
+            )
         if not asked:
             return kind(
                 f"left run {self.run}, which goes on",
@@ -129,7 +123,7 @@ class Watching:
             return
         self._presses += 1
         if self._presses == 1:
-            self._cancel_if(unwanted=True)
+            self._cancel_if(unwanted=self._ctrl_c_cancels)
         elif self._presses == 2:
             self._pressed_again = time.monotonic()
         elif time.monotonic() > self._pressed_again + 2 * PATIENCE:
@@ -149,8 +143,17 @@ class Watching:
         except Exception as refused:
             error = refused
             if isinstance(refused, Unreachable) and not self._accepted:
-                error = maybe_accepted(refused, self.run)
+                error = self._maybe_accepted(refused)
         self._inbox.put(_Over(error))
+
+    def _maybe_accepted(self, error: Unreachable) -> Unreachable:
+        told = Unreachable(
+            f"{error.message}; it may have accepted the run before",
+            hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {self.run}",
+            code=error.code,
+        )
+        told.__cause__ = error
+        return told
 
     def _cancel_if(self, *, accepted: bool = False, unwanted: bool = False) -> None:
         """Ask for the cancel when both are true for the first time."""

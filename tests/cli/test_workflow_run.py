@@ -392,6 +392,42 @@ def test_a_terminal_that_is_closed_leaves_the_run(repo: Repo, underway: Underway
     assert underway.canceled == []
 
 
+@pytest.mark.parametrize(
+    ("options", "signals"),
+    [
+        ((), [signal.SIGINT, signal.SIGINT]),
+        ((), [signal.SIGTERM]),
+        (("--detach",), [signal.SIGINT]),
+        (("--detach",), [signal.SIGTERM]),
+    ],
+)
+def test_who_leaves_before_the_orchestrator_has_answered_is_told_the_id_of_what_it_may_have_accepted(
+    repo: Repo,
+    orchestrator: Orchestrator,
+    underway: Underway,
+    start_swamp: StartSwamp,
+    options: tuple[str, ...],
+    signals: list[signal.Signals],
+) -> None:
+    underway.accepting.clear()
+    process = start_swamp("workflow", "run", "remote-demo", *options, cwd=repo.root)
+    wait_until(lambda: ("POST", "/api/runs") in [asked[:2] for asked in orchestrator.asked], "the run to be asked for")
+    *first, last = signals
+    for number in first:
+        process.signal(number)
+        process.wait_for_line(CANCELING)
+    process.signal(last)
+    assert process.wait_for_end() == 128 + signals[-1]
+    body = orchestrator.asked[-1][2]
+    assert isinstance(body, dict)
+    assert process.lines[-3:] == [
+        f"Error: left before the orchestrator had answered; it may have accepted run {body['run']}",
+        f"  look for it with: swamp workflow logs {body['run']}",
+        f"  cancel it with: swamp workflow cancel {body['run']}",
+    ]
+    assert underway.canceled == []
+
+
 def test_ctrl_c_cancels_a_run_whose_reader_has_stopped_to_read(
     repo: Repo, underway: Underway, start_swamp: StartSwamp
 ) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -15,7 +15,7 @@ from swamp.cli.server import Server, server_options
 from swamp.clock import duration_text, parse_duration
 from swamp.errors import HungUp, Interrupted, Unreachable
 from swamp.orchestrator.client import Client
-from swamp.orchestrator.watching import Watching, maybe_accepted
+from swamp.orchestrator.watching import Watching
 from swamp.output.choose import listener_for
 from swamp.output.fields import text_of
 from swamp.output.listener import Listener
@@ -43,7 +43,8 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     target runs here. With --server the orchestrator there runs the workflow of that name in its repository, and no
     repository is needed here. Ctrl-C cancels the run; pressed again, it leaves the run to end by itself.
 
-    TERM and the closing of the terminal (HUP) end this command and leave the run to the orchestrator.
+    TERM and the closing of the terminal (HUP) end this command and leave the run to the orchestrator. Who leaves before
+    the orchestrator has answered is told the id of the run that it may have accepted.
 
     With --timeout the orchestrator ends the run when its time is over, also if this command has gone or the
     orchestrator itself was away meanwhile. It then counts as canceled: `the run took longer than 30s`.
@@ -83,6 +84,7 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
 
 @contextmanager
 def _closing(view: Listener) -> Iterator[Listener]:
+    """Closes it in the end; that its terminal is gone does not hide that this is why."""
     try:
         yield view
     except HungUp:
@@ -102,11 +104,11 @@ def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, str]
             hint="start one in another terminal with: swamp serve",
             code="no_orchestrator",
         )
-    try:
-        with closing(orchestrator.run(wanted)) as events:
-            run = text_of(next(events), "run")  # what is told is stored
-    except Unreachable as error:
-        raise maybe_accepted(error, wanted["run"]) from error
+    with Watching(orchestrator, wanted, ctrl_c_cancels=False) as watching:
+        first = next(iter(watching))  # what is told is stored
+        if isinstance(first, signal.Signals):
+            raise watching.leave(first)
+    run = text_of(first, "run")
     if ctx.json:
         ctx.document({"run": run})
     else:
@@ -117,7 +119,7 @@ def _detach(ctx: Context, orchestrator: Client | None, wanted: Mapping[str, str]
 def _follow(orchestrator: Client, wanted: Mapping[str, str], watched: Watched, view: Listener) -> bool:
     """Have the orchestrator run it; whether Ctrl-C canceled it."""
     interrupted = False
-    with Watching(orchestrator, wanted) as watching:
+    with Watching(orchestrator, wanted, ctrl_c_cancels=True) as watching:
         for message in watching:
             if not isinstance(message, signal.Signals):
                 watched.event(message)
