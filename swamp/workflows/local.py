@@ -267,11 +267,11 @@ def end_abandoned_runs(repo: Repo, store: Store) -> None:
 
 def _is_driven(repo: Repo, run_id: str) -> bool:
     try:
-        descriptor = os.open(_lock_path(repo, run_id), os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(_lock_path(repo, run_id), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two that look do not take each other for the driver
     except BlockingIOError:
         return True
     finally:

@@ -20,7 +20,9 @@ def keep(repo: Repo, story: Story, status: str, error: str | None = None) -> Non
     store = Store.open(repo.database, repo.blobs, create=True)
     with store.write() as tx:
         created, ended = str(story.events[0]["time"]), str(story.events[-1]["time"])
-        journal.add_run(tx, story.run, "workflow", "id", story.workflow, "command", "{}", 0, created)
+        # What a command drives and nobody holds the lock of would have ended.
+        owner = "serve" if status == "running" else "command"
+        journal.add_run(tx, story.run, "workflow", "id", story.workflow, owner, "{}", 0, created)
         journal.add_events(tx, story.events)
         if status != "running":
             journal.end_run(tx, story.run, status, error, ended)
@@ -214,3 +216,17 @@ def test_a_method_run_is_no_workflow_run_but_its_id_finds_it(repo: Repo, capsys:
     assert json.loads(capsys.readouterr().out) == []
     assert run(["workflow", "history", "logs", "99cc"]) == 0
     assert capsys.readouterr().out == "[remote-echo/execute] hello\n"
+
+
+def test_a_killed_run_whose_end_cannot_be_written_can_still_be_looked_at(
+    repo: Repo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swamp.data.store.BUSY_TIMEOUT_MS", 50)
+    store = Store.open(repo.database, repo.blobs, create=True)
+    with store.write() as tx:
+        journal.add_run(tx, RUN, "workflow", "id", "nightly", "command", "{}", 0, "2026-06-15T11:34:01.000Z")
+    with store.write():
+        for word in (["search"], ["get", RUN]):
+            assert run(["workflow", "history", *word]) == 0
+            assert "running" in capsys.readouterr().out
+    store.close()

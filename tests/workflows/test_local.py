@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import queue
 import resource
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +28,7 @@ from swamp.repo import Repo
 from swamp.workflows.beside import LocalFinished, LocalOutput, LocalSteps
 from swamp.workflows.engine import Start
 from swamp.workflows.events import Event
-from swamp.workflows.local import run_method, run_workflow
+from swamp.workflows.local import end_abandoned_runs, run_method, run_workflow
 from tests.conftest import StartSwamp
 from tests.processes import run_swamp
 from tests.waiting import wait_until
@@ -312,6 +315,48 @@ def test_a_run_whose_command_was_killed_is_ended_by_the_next_command(
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         assert events[-1]["kind"] == "run-finished"
         assert not list((repo.state / "runs").iterdir()), "no lock file stays"
+    finally:
+        with suppress(ProcessLookupError):  # on Linux it has ended with the command
+            os.killpg(int((repo.root / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("look", [["history", "search"], ["history", "get", "flow"]])
+def test_who_looks_at_a_run_whose_command_was_killed_sees_that_it_failed(
+    repo: Repo, start_swamp: StartSwamp, look: list[str]
+) -> None:
+    def seen() -> dict[str, Any]:
+        document = json.loads(run_swamp("workflow", *look, "--json", cwd=repo.root).stdout)
+        return dict(document[0] if isinstance(document, list) else document)
+
+    process = start_swamp("workflow", "run", flow(repo, one="echo $$ > pid; sleep 60"), cwd=repo.root)
+    wait_until(lambda: (repo.root / "pid").exists() and (repo.root / "pid").read_text(), "the step to run")
+    try:
+        assert seen()["status"] == "running"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait_for_end()
+        killed = seen()
+        assert (killed["status"], killed["error"]) == ("failed", "job/one: the command that ran it was killed")
+        assert killed["endedAt"]
+        if "jobs" in killed:
+            assert killed["jobs"][0]["steps"][0]["status"] == "failed"
+    finally:
+        with suppress(ProcessLookupError):  # on Linux it has ended with the command
+            os.killpg(int((repo.root / "pid").read_text()), signal.SIGKILL)
+
+
+def test_two_that_look_at_a_run_do_not_take_each_other_for_who_drives_it(
+    repo: Repo, start_swamp: StartSwamp, opened: Callable[[], Store]
+) -> None:
+    process = start_swamp("workflow", "run", flow(repo, one="echo $$ > pid; sleep 60"), cwd=repo.root)
+    wait_until(lambda: (repo.root / "pid").exists() and (repo.root / "pid").read_text(), "the step to run")
+    try:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait_for_end()
+        (lock,) = (repo.state / "runs").iterdir()
+        with lock.open() as other:
+            fcntl.flock(other, fcntl.LOCK_SH)
+            end_abandoned_runs(repo, opened())
+        assert runs(opened()) == [("failed", ["failed"])]
     finally:
         with suppress(ProcessLookupError):  # on Linux it has ended with the command
             os.killpg(int((repo.root / "pid").read_text()), signal.SIGKILL)

@@ -7,7 +7,7 @@ from contextlib import closing
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
-from swamp.cli.workflow.history_search import run_document, took
+from swamp.cli.workflow.history_search import given_their_end, run_document, took
 from swamp.data import journal
 from swamp.data.store import Store
 from swamp.output.record import JobRecord, jobs_of, milliseconds_between
@@ -20,10 +20,17 @@ from swamp.output.text import harmless
 @click.argument("run")
 @swamp_options
 def command(ctx: Context, run: str) -> None:
-    """Show a run: RUN is its id, the beginning of its id, or a workflow's name for its newest run."""
-    with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store, store.read() as tx:
-        row = journal.get_run(tx, run)
-        jobs = jobs_of(journal.read_events(tx, row.id))
+    """Show a run: RUN is its id, the beginning of its id, or a workflow's name for its newest run.
+
+    A run without an orchestrator whose command was killed has failed; the first look at it gives it its end.
+    """
+    with closing(Store.open(ctx.repo.database, ctx.repo.blobs, create=False)) as store:
+        with store.read() as tx:
+            row = journal.get_run(tx, run)
+        given_their_end(ctx.repo, store, [row])
+        with store.read() as tx:
+            row = journal.get_run(tx, row.id)
+            jobs = jobs_of(journal.read_events(tx, row.id))
     if ctx.json:
         ctx.document({**run_document(row), "jobs": [job.document() for job in jobs]})
     else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 import click
 
 from swamp.cli.context import Context, examples, swamp_options
 from swamp.data import journal
 from swamp.data.store import Store
-from swamp.errors import NotFound
+from swamp.errors import NotFound, SwampError
 from swamp.output.record import milliseconds_between
 from swamp.output.text import duration
 from swamp.repo import Repo
@@ -23,7 +26,10 @@ from swamp.repo import Repo
 )
 @swamp_options
 def command(ctx: Context, workflow: str | None, limit: int) -> None:
-    """List the runs of all workflows, or of WORKFLOW, newest first."""
+    """List the runs of all workflows, or of WORKFLOW, newest first.
+
+    A run without an orchestrator whose command was killed has failed; the first look at it gives it its end.
+    """
     runs = _search(ctx.repo, workflow, limit)
     if ctx.json:
         ctx.document([run_document(run) for run in runs])
@@ -51,6 +57,18 @@ def took(milliseconds: int | None) -> str:
     return "-" if milliseconds is None else duration(milliseconds)
 
 
+def given_their_end(repo: Repo, store: Store, runs: Iterable[journal.RunRow]) -> bool:
+    """Whether some of the runs may have changed: those whose command was killed have failed. Where that cannot be
+    written, for want of room or of a turn, they still seem to run, and nobody is kept from looking."""
+    if not any(run.status == "running" and run.owner == "command" for run in runs):
+        return False
+    from swamp.workflows.local import end_abandoned_runs  # it is seldom needed, and large
+
+    with suppress(SwampError, OSError):
+        end_abandoned_runs(repo, store)
+    return True
+
+
 def _search(repo: Repo, workflow: str | None, limit: int) -> list[journal.RunRow]:
     try:
         store = Store.open(repo.database, repo.blobs, create=False)
@@ -58,7 +76,11 @@ def _search(repo: Repo, workflow: str | None, limit: int) -> list[journal.RunRow
         return []
     try:
         with store.read() as tx:
-            return journal.search_runs(tx, workflow, limit)
+            runs = journal.search_runs(tx, workflow, limit)
+        if given_their_end(repo, store, runs):
+            with store.read() as tx:
+                runs = journal.search_runs(tx, workflow, limit)
+        return runs
     finally:
         store.close()
 
