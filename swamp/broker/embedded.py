@@ -171,8 +171,9 @@ def config_text(data_dir: Path, socket_path: Path, port: int, users: Sequence[Ac
 
     `set-proc-title no` leaves the path of this file in the process's arguments, by which a leftover server is known.
     `aof-use-rdb-preamble no` makes data that every server from 7.0 on can load. The hash of a job has 17 short fields
-    and some of a few hundred bytes; kept in one piece, which `hash-max-listpack` is about, it costs a fifth less of the
-    server's time and half of its memory. The hash of results may grow long, and is searched: hence few entries.
+    and some of a few hundred bytes; kept in one piece, which `hash-max-listpack` is about, it takes 1.0 kB instead of
+    1.7, and a fifth less of the server's time until it is deleted. The hash of results may grow long, and is searched:
+    hence few entries.
     """
     return "\n".join(
         (
