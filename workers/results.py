@@ -59,8 +59,10 @@ class Results:
 
     def take_up(self) -> None:
         """Send what an earlier process has left."""
+        left = {dispatch: blobs_of(content) for dispatch, content in self._outbox.items()}
+        self._contents.take_up(left)
         for dispatch, content in self._outbox.items():
-            self._ready(dispatch, content, big=bool(blobs_of(content)))
+            self._ready(dispatch, content, big=bool(left[dispatch]))
 
     def store(self, *, cutting: bool) -> None:
         """Results go to the outbox, all that came in with one sync, before anything is told of them.
@@ -75,7 +77,7 @@ class Results:
         packed = []
         try:
             for ended in self.ended:
-                self._contents.put(ended.contents)
+                self._contents.put(ended.dispatch.id, ended.contents)
                 packed.append((ended.dispatch.id, pack_result(ended.outcome)))
             self._outbox.put_many(packed)
         except OSError as error:
@@ -135,8 +137,7 @@ class Results:
                 self._names.forget(sent.dispatch)
         if delivered:
             self._outbox.remove(delivered)
-            if len(self._outbox) == 0:
-                self._contents.keep_only(set())
+            self._contents.delivered(delivered)
 
     def _leave_out_what_was_cut_off(self) -> None:
         for ended in self.ended:
