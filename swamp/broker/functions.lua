@@ -279,7 +279,8 @@ end
 --   {"ended", target, dispatch, execution, worker, started at or "", ended at, "finished" | "failed" | "canceled",
 --    why it failed as RQ packs it, or "", seconds that it ran, 1 if it was "started" in an earlier call, else 0}
 --   {"working", worker, dispatch}: behind what has "ended" there; what it works on need not be "started"
---   {"worker", name, target, seconds to live, {field, value, ...}}: without fields for one that is known already
+--   {"worker", name, target, seconds to live, {field, value, ...}}: without fields for one that is known already;
+--    with them, it runs nothing but what is "started" behind this
 --   {"left", name, target}
 local function mirror(_, args)
   local request = cmsgpack.unpack(args[1])
@@ -297,8 +298,12 @@ local function mirror(_, args)
     local seconds = string.format('%.3f', at)
     sound('HSET', 'rq:execution:' .. running, 'id', execution, 'job_id', id, 'created_at', seconds,
       'last_heartbeat', seconds, 'worker_name', worker)
-    sound('SADD', current .. ':executions', running)
-    sound('HSET', current, 'current_job', id, 'state', 'busy')
+    -- Who is not shown has no hash that would go away: he may have left, or not have joined again yet.
+    if sound('EXISTS', current) == 1 then
+      sound('SADD', current .. ':executions', running)
+      sound('EXPIRE', current .. ':executions', math.max(1, sound('TTL', current)))
+      sound('HSET', current, 'current_job', id, 'state', 'busy')
+    end
   end
 
   -- What ended together goes into each registry at once, and into the hash of each worker.
@@ -384,6 +389,11 @@ local function mirror(_, args)
     elseif r[1] == 'worker' then
       local name, target, fields = 'rq:worker:' .. r[2], r[3], r[5]
       sound('HSET', name, 'last_heartbeat', now, 'queues', target)
+      -- What it runs is told behind this. What ended while nobody could tell would be listed for ever.
+      if #fields > 0 then
+        sound('DEL', name .. ':executions')
+        sound('HDEL', name, 'current_job')
+      end
       for i = 1, #fields, 2 do
         sound(fields[i] == 'birth' and 'HSETNX' or 'HSET', name, fields[i], fields[i + 1])
       end

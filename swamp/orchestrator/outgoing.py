@@ -136,22 +136,37 @@ class Outgoing:
         everyone = now >= self._next_shown
         if everyone:
             self._next_shown = now + SHOWN
-        records = self._ledger.records
         shown: list[tuple[object, ...]] = []
+        anew: list[Member] = []
         for member in self._ledger.members.values():
             if member.connected and (everyone or not member.shown):
                 fields = [] if member.shown else worker_fields(member, self._now())
                 shown.append(("worker", member.worker, member.target, WORKER_TTL, fields))
+                if not member.shown:
+                    anew.append(member)
                 member.shown = True
             elif member.shown and not member.connected:
                 shown.append(("left", member.worker, member.target))
                 member.shown = False
-        told = self.unshown.told(records, self._now(), now)
+        told = self._told(now)
+        for member in anew:
+            self._list_again(member)
+        told += self._told(now)
         told += self._at_work({record[4] for record in told if record[0] == "ended"})
-        records.clear()
         if shown or told:
             for first in range(0, len(told) + 1, 1000):
                 self._transport.mirror([*(shown if first == 0 else []), *told[first : first + 1000]])
+
+    def _told(self, now: float) -> list[Record]:
+        told = self.unshown.told(self._ledger.records, self._now(), now)
+        self._ledger.records.clear()
+        return told
+
+    def _list_again(self, member: Member) -> None:
+        """Who is shown anew is taken to run nothing, until it is told what."""
+        for dispatch in member.running:
+            if dispatch not in self.unshown:
+                self._ledger.record_that_runs(self._ledger.live[dispatch], self._now())
 
     def _at_work(self, ended: set[object]) -> list[Record]:
         """Which of the workers where steps have ended go on working, on what need not be shown itself."""

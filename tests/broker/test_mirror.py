@@ -84,3 +84,23 @@ def test_a_worker_that_is_gone_does_not_come_back_because_it_worked(full: redis.
     load_library(full)
     mirror(full, [("working", "node", "node--1")], NOW, 1781523298.0)
     assert not full.exists("rq:worker:node")
+
+
+def test_what_a_worker_runs_that_is_not_shown_leaves_no_trace_of_the_worker(full: redis.Redis) -> None:
+    with_a_job(full)
+    mirror(full, [STARTED], NOW, 1781523298.0)
+    assert full.zrange("rq:wip:node", 0, -1) == [b"node--1:a1"]
+    assert not full.exists("rq:worker:node", "rq:worker:node:executions")
+
+
+def test_a_worker_that_is_shown_anew_is_rid_of_what_ended_while_nobody_could_tell(full: redis.Redis) -> None:
+    with_a_job(full)
+    mirror(full, [SHOWN, STARTED], NOW, 1781523298.0)
+    assert 0 < full.ttl("rq:worker:node:executions") <= full.ttl("rq:worker:node")
+    mirror(full, [SHOWN], LATER, 1781523313.0)
+    assert not full.exists("rq:worker:node:executions")
+    assert full.hmget("rq:worker:node", "state", "current_job") == [b"idle", None]
+    push(full, "node", [Job("node--2", b"call", "w / j / s — m.execute", b"sealed")], LATER)
+    mirror(full, [("started", "node", "node--2", *STARTED[3:])], LATER, 1781523314.0)
+    mirror(full, [("ended", "node", "node--2", *ENDED[3:])], LATER, 1781523315.0)
+    assert full.hmget("rq:worker:node", "state", "current_job") == [b"idle", None]

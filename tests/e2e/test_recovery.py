@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from typing import cast
 
 from tests.e2e.stage import Stage, is_alive, step, until
+from tests.e2e.test_losses import full_redis
 from tests.waiting import wait_until
 
 
@@ -48,6 +50,37 @@ def test_a_worker_joins_by_itself_after_a_restart_of_the_orchestrator(stage: Sta
     stage.task("hello", "echo hello")
     stage.run("hello")
     assert worker.stop() == 0
+
+
+def test_tools_see_what_a_worker_runs_again_when_it_joins_again(stage: Stage):
+    token = stage.token()
+    orchestrator = stage.serve()
+    worker = stage.worker(token)
+    go = stage.scratch / "go"
+    stage.task("patient", until(go))
+    stage.start_run("patient")
+
+    def shown() -> tuple[list[bytes | None], int]:
+        with full_redis(stage) as server:
+            told = cast("list[bytes | None]", server.hmget("rq:worker:node", "state", "current_job"))
+            return told, cast("int", server.scard("rq:worker:node:executions"))
+
+    wait_until(lambda: shown()[1] == 1, "the step to be listed")
+    busy = shown()
+    worker.signal(signal.SIGSTOP)
+    with full_redis(stage) as server:
+        server.delete("rq:worker:node", "rq:worker:node:executions")  # as their time to live does
+    orchestrator.kill()
+    again = stage.serve()
+    with full_redis(stage) as server:
+        wait_until(lambda: server.exists("rq:wip:node"), "the step to be listed again")
+        assert not server.exists("rq:worker:node"), "it may never come back"
+    worker.signal(signal.SIGCONT)
+    wait_until(lambda: shown() == busy, "the worker to be shown as before")
+
+    go.touch()
+    again.wait_for_line("run .* finished: succeeded")
+    wait_until(lambda: shown() == ([b"idle", None], 0), "the worker to be shown as idle")
 
 
 def test_a_result_made_while_the_orchestrator_is_away_is_delivered_by_the_next_start_of_the_worker(stage: Stage):
