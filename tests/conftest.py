@@ -19,6 +19,10 @@ from tests.waiting import wait_until
 settings.register_profile("swamp", deadline=None)
 settings.load_profile("swamp")
 
+# A shell that starts the tests with `&` has them ignore Ctrl-C; what they start shall hear it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 StartSwamp = Callable[..., RunningSwamp]
 
 

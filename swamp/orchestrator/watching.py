@@ -7,17 +7,14 @@ go on reading, an orchestrator that does not answer), a run that shall be cancel
 
 from __future__ import annotations
 
-import os
-import queue
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from typing import Self
 
 from swamp.errors import HungUp, Interrupted, NotFound, SwampError, Terminated, Unreachable
+from swamp.orchestrator.aside import Aside
 from swamp.orchestrator.client import Client
 from swamp.signals import heard
 from swamp.workflows.events import Event
@@ -25,19 +22,12 @@ from swamp.workflows.events import Event
 PATIENCE = 2.0
 """Seconds that who leaves waits until the orchestrator has heard of the cancel."""
 
-_KINDS: Mapping[signal.Signals, type[SwampError]] = {
+ENDINGS: Mapping[signal.Signals, type[SwampError]] = {
     signal.SIGINT: Interrupted,
     signal.SIGTERM: Terminated,
     signal.SIGHUP: HungUp,
 }
-_AHEAD = 1_000  #: events that may be read before those that came so many earlier were shown
-
-
-@dataclass(frozen=True, slots=True)
-class _Over:
-    """Nothing more comes."""
-
-    error: Exception | None  #: None: that was the whole run
+"""What a command ends with that leaves a run because of the signal."""
 
 
 class Watching:
@@ -53,43 +43,27 @@ class Watching:
         self._orchestrator = orchestrator
         self._wanted = wanted
         self._ctrl_c_cancels = ctrl_c_cancels
-        self._inbox: queue.SimpleQueue[Event | signal.Signals | _Over] = queue.SimpleQueue()
-        self._room = threading.Semaphore(2)
-        self._presses = 0
-        self._pressed_again = 0.0
+        self._messages = Aside(self._events())
         self._lock = threading.Lock()  # around these three
         self._accepted = self._unwanted = self._asked = False
         self._canceled = threading.Event()  #: the orchestrator has said so
         self._block = ExitStack()
 
     def __enter__(self) -> Self:
-        self._block.enter_context(heard(_KINDS, self._hear))
-        threading.Thread(target=self._read, name="events", daemon=True).start()
+        self._block.enter_context(heard(ENDINGS, self._hear))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._block.close()
 
     def __iter__(self) -> Iterator[Event | signal.Signals]:
-        shown = 0
-        while True:
-            match self._inbox.get():
-                case _Over(error):
-                    if error is not None:
-                        raise error
-                    return
-                case message:
-                    yield message
-                    if not isinstance(message, signal.Signals):
-                        shown += 1
-                        if shown % _AHEAD == 0:
-                            self._room.release()
+        return iter(self._messages)
 
     def leave(self, number: signal.Signals) -> SwampError:
         """The error to end with because of the signal. From now on Ctrl-C does nothing: all that is left to do is to
         say how to come back, and who goes on pressing it wants to read that, too."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        kind = _KINDS[number]
+        kind = ENDINGS[number]
         with self._lock:
             accepted, asked = self._accepted, self._asked
         if not accepted:
@@ -118,42 +92,26 @@ class Watching:
     # ------------------------------------------------------------------ what the other threads do
 
     def _hear(self, number: signal.Signals) -> None:
-        self._inbox.put(number)
-        if number != signal.SIGINT:
-            return
-        self._presses += 1
-        if self._presses == 1:
-            self._cancel_if(unwanted=self._ctrl_c_cancels)
-        elif self._presses == 2:
-            self._pressed_again = time.monotonic()
-        elif time.monotonic() > self._pressed_again + 2 * PATIENCE:
-            os._exit(Interrupted.exit_code)  # what the run is shown on takes nothing, the last words neither
+        self._messages.put(number)
+        if number == signal.SIGINT and self._ctrl_c_cancels:
+            self._cancel_if(unwanted=True)
 
-    def _read(self) -> None:
-        error: Exception | None = None
+    def _events(self) -> Iterator[Event]:
         try:
             with closing(self._orchestrator.run(self._wanted)) as events:
-                for count, event in enumerate(events, 1):
-                    if count == 1:
+                for event in events:
+                    if not self._accepted:
                         self.run = str(event.get("run", self.run))
                         self._cancel_if(accepted=True)
-                    self._inbox.put(event)
-                    if count % _AHEAD == 0:
-                        self._room.acquire()
-        except Exception as refused:
-            error = refused
-            if isinstance(refused, Unreachable) and not self._accepted:
-                error = self._maybe_accepted(refused)
-        self._inbox.put(_Over(error))
-
-    def _maybe_accepted(self, error: Unreachable) -> Unreachable:
-        told = Unreachable(
-            f"{error.message}; it may have accepted the run before",
-            hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {self.run}",
-            code=error.code,
-        )
-        told.__cause__ = error
-        return told
+                    yield event
+        except Unreachable as error:
+            if self._accepted:
+                raise
+            raise Unreachable(
+                f"{error.message}; it may have accepted the run before",
+                hint=f"{error.hint or ''}\nthen look for it with: swamp workflow logs {self.run}",
+                code=error.code,
+            ) from error
 
     def _cancel_if(self, *, accepted: bool = False, unwanted: bool = False) -> None:
         """Ask for the cancel when both are true for the first time."""
@@ -171,6 +129,6 @@ class Watching:
         except NotFound:
             pass  # it has just ended: its last events are on their way
         except Exception as error:
-            self._inbox.put(_Over(error))
+            self._messages.fail(error)
             return
         self._canceled.set()

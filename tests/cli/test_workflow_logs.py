@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -10,9 +15,11 @@ from swamp.cli.main import run
 from swamp.repo import Repo
 from tests.cli.test_history import keep, of_failure, of_tutorial
 from tests.cli.test_workflow_cancel import orchestrator, repo
+from tests.cli.test_workflow_run import IN_ANOTHER_THREAD
+from tests.conftest import StartSwamp
 from tests.orchestrator.answering import Orchestrator, stream
 from tests.orchestrator.test_client import lines
-from tests.output.events import tutorial
+from tests.output.events import Story, tutorial
 
 __all__ = ["orchestrator", "repo"]
 
@@ -44,6 +51,33 @@ def test_followed_to_its_end_a_run_gives_its_own_exit_code(capsys: pytest.Captur
     capsys.readouterr()
     assert run(["workflow", "logs", "--follow", "nightly"]) == 1
     assert "Error: nightly failed: build/compile: Command exited with code 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_who_follows_leaves_at_once_whatever_is_waited_for(
+    repo: Repo, orchestrator: Orchestrator, start_swamp: StartSwamp, number: signal.Signals, code: int
+) -> None:
+    story = Story("placed", run="99cc")
+    story.accepted([("build", ["slow"])], target="node")
+    story.output("build", "slow", "hello")
+    keep(repo, story, "running")
+    over = threading.Event()
+
+    def events(handler: BaseHTTPRequestHandler) -> None:
+        stream(lines(*story.events), ended=False)(handler)
+        over.wait(20)
+
+    orchestrator.answers["GET", "/api/runs/99cc/events?after=0"] = events
+    pipe = repo.root / "pipe"
+    os.mkfifo(pipe)
+    apart = (sys.executable, "-c", IN_ANOTHER_THREAD.replace("SIGINT", number.name), str(pipe))
+    process = start_swamp("workflow", "logs", "-f", "99cc", cwd=repo.root, inside=apart)
+    with pipe.open("wb", buffering=0) as press:
+        process.wait_for_line("hello")
+        press.write(b".")
+        assert process.wait_for_end() == code
+    over.set()
+    assert process.lines[1:] == ["Error: left run 99cc", "  follow it again with: swamp workflow logs -f 99cc"]
 
 
 def test_an_unknown_run_is_not_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -428,21 +429,53 @@ def test_who_leaves_before_the_orchestrator_has_answered_is_told_the_id_of_what_
     assert underway.canceled == []
 
 
-def test_ctrl_c_cancels_a_run_whose_reader_has_stopped_to_read(
-    repo: Repo, underway: Underway, start_swamp: StartSwamp
-) -> None:
-    """A pager shows its first page, and takes Ctrl-C for its own."""
+def in_pipe(reading: int) -> int:
+    """How many bytes wait in it."""
+    (waiting,) = struct.unpack("i", fcntl.ioctl(reading, termios.FIONREAD, bytes(4)))
+    return int(waiting)
+
+
+@pytest.fixture
+def stuck(repo: Repo, underway: Underway) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command whose reader does not go on reading, as a pager behind its first page, which takes Ctrl-C for its own;
+    and the reader's end of the pipe."""
     underway.story.events += [{"kind": "something-else", "text": "x" * 1000} for _ in range(1000)]
     reading, writing = os.pipe()
     with subprocess.Popen(
         [SWAMP, "workflow", "run", "remote-demo", "--json"], cwd=repo.root, env=environment(), stdout=writing
     ) as command:
         os.close(writing)
-        os.read(reading, 1)
+        try:
+            # Each line is written whole, so that some room is left on each of the 16 pages of the pipe.
+            wait_until(lambda: in_pipe(reading) > 40_000, "the pipe to be full")
+            yield command, reading
+        finally:
+            command.kill()
+
+
+def test_ctrl_c_cancels_a_run_whose_reader_has_stopped_to_read(
+    underway: Underway, stuck: tuple[subprocess.Popen[bytes], int]
+) -> None:
+    command, reading = stuck
+    command.send_signal(signal.SIGINT)
+    wait_until(lambda: underway.canceled, "the orchestrator to be asked")
+    os.close(reading)
+    assert command.wait(10) == 141
+    assert len(underway.canceled) == 1
+
+
+def test_a_command_that_cannot_write_any_more_ends_all_the_same(
+    underway: Underway, stuck: tuple[subprocess.Popen[bytes], int]
+) -> None:
+    command, reading = stuck
+
+    def ended() -> bool:
         command.send_signal(signal.SIGINT)
-        wait_until(lambda: underway.canceled, "the orchestrator to be asked")
-        os.close(reading)
-        assert command.wait(10) == 141
+        return command.poll() is not None
+
+    wait_until(ended, "it to end")
+    os.close(reading)
+    assert command.returncode == 130
     assert len(underway.canceled) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,13 +13,16 @@ from swamp.cli.context import Context, examples, options_with
 from swamp.cli.server import Server, server_options
 from swamp.data import journal
 from swamp.data.store import Store
-from swamp.errors import Interrupted, Unreachable
+from swamp.errors import Unreachable
+from swamp.orchestrator.aside import Aside
 from swamp.orchestrator.client import find
 from swamp.orchestrator.following import follow, follow_beside, follow_remote, stored
+from swamp.orchestrator.watching import ENDINGS
 from swamp.output.jsonl import JsonLines
 from swamp.output.listener import Listener
 from swamp.output.loglines import LogLines
 from swamp.output.watched import Watched
+from swamp.signals import heard
 from swamp.workflows.events import Event
 
 
@@ -39,7 +43,7 @@ def command(ctx: Context, server: Server, run: str, to_the_end: bool) -> None:
     leaves; the run goes on.
 
     Exit codes with --follow: 0 the run succeeded; 1 it failed or was canceled; 3 no such run; 5 it has not ended and no
-    orchestrator runs; 130 left with Ctrl-C.
+    orchestrator runs; 130 left with Ctrl-C (143 and 129: because of TERM or HUP).
     """
     view = (JsonLines if ctx.json else LogLines)(sys.stdout, sys.stderr)
     elsewhere = server.elsewhere(ctx)
@@ -58,11 +62,13 @@ def command(ctx: Context, server: Server, run: str, to_the_end: bool) -> None:
 
 
 def _show(watched: Watched, events: Iterator[Event], run: str) -> None:
-    try:
-        for event in events:
-            watched.event(event)
-    except KeyboardInterrupt:
-        raise Interrupted(f"left run {run}", hint=f"follow it again with: swamp workflow logs -f {run}") from None
+    messages = Aside(events)
+    with heard(ENDINGS, messages.put):
+        for message in messages:
+            if isinstance(message, signal.Signals):
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # who goes on pressing it wants to read how to come back
+                raise ENDINGS[message](f"left run {run}", hint=f"follow it again with: swamp workflow logs -f {run}")
+            watched.event(message)
 
 
 def _to_the_end(ctx: Context, store: Store, run: journal.RunRow, view: Listener) -> Iterator[Event]:
