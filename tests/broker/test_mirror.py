@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from swamp.broker.functions import Job, load_library, mirror, push
+from swamp.broker.functions import Job, load_library, look, mirror, push
 
 NOW = "2026-06-15T11:34:58.961Z"
 LATER = "2026-06-15T11:35:13.961Z"
@@ -57,6 +57,14 @@ def test_a_job_that_a_tool_has_deleted_does_not_come_back_in_part(full: redis.Re
     assert not full.hexists("rq:worker:node", "current_job")
     mirror(full, [ENDED], LATER, 1781523313.0)
     assert not full.exists("rq:job:node--1", "rq:finished:node", "rq:results:node--1")
+
+
+def test_what_was_canceled_in_a_tool_before_it_was_shown_is_found_canceled(full: redis.Redis) -> None:
+    with_a_job(full)
+    full.hset("rq:job:node--1", "status", "canceled")
+    mirror(full, [SHOWN, STARTED], NOW, 1781523298.0)
+    _, (seen,) = look(full, [("node", [], [("node--1", "a1")])])
+    assert seen.states == ["canceled"]
 
 
 def test_a_worker_gets_free_of_a_job_that_a_tool_has_deleted_while_it_ran(full: redis.Redis) -> None:
