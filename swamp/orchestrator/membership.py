@@ -260,7 +260,10 @@ class Membership:
         silent, self._looked_at = now - self._looked_at, now
         if not self._watch.current:
             return
-        if silent > leases.SILENCE / 2 or room.may_be_silent(self._watch.memory):
+        stood_still = silent > leases.SILENCE / 2
+        if stood_still:
+            log.warning("nothing was heard or stored for %.1fs; silence of workers counts from now on", silent)
+        if stood_still or room.may_be_silent(self._watch.memory):
             # It was us who did not listen, or they cannot speak.
             for member in self.members.values():
                 leases.heard(member.lease, now)

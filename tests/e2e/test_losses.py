@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import redis
 
+from swamp.orchestrator.leases import SILENCE
 from tests.e2e.stage import Stage, step, until
 from tests.waiting import wait_until
 
@@ -42,6 +45,24 @@ def test_a_step_that_may_be_retried_runs_again_on_another_machine_when_its_worke
     assert run.wait_for_end() == 0, run.output
     assert [state for (state,) in stage.rows("SELECT state FROM dispatches ORDER BY attempt")] == ["lost", "finished"]
     assert stage.rows("SELECT count(*) FROM data WHERE spec_name = 'result'") == [(1,)]
+
+
+def test_an_orchestrator_that_stood_still_says_so_and_misses_nobody_for_it(stage: Stage):
+    token = stage.token()
+    orchestrator = stage.serve()
+    go = stage.scratch / "go"
+    stage.task("patient", until(go))
+    stage.worker(token)
+    run = stage.start_run("patient")
+    wait_until(lambda: stage.statuses() == {"patient": "running"}, "the step to run")
+    stood_still = time.monotonic() + SILENCE + 1
+    orchestrator.signal(signal.SIGSTOP)
+    wait_until(lambda: time.monotonic() > stood_still, "workers to have been silent for too long", timeout=SILENCE + 2)
+    orchestrator.signal(signal.SIGCONT)
+    orchestrator.wait_for_line(r"nothing was heard or stored for 1\d\.\ds; silence of workers counts from now on")
+    go.touch()
+    assert run.wait_for_end() == 0, run.output
+    assert "is lost" not in orchestrator.output
 
 
 def test_a_step_that_must_not_run_twice_fails_when_its_worker_does_not_come_back_in_time(stage: Stage):
