@@ -14,13 +14,17 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def handlers_are_as_they_were() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def handlers_are_as_by_default() -> Iterator[None]:
+    """Before each test, whoever runs them; and behind it, but for what the test has set itself."""
+    default = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL) | {
+        signal.SIGINT: signal.default_int_handler
+    }
+    outer = {number: signal.signal(number, handler) for number, handler in default.items()}
     yield
-    after = {number: signal.getsignal(number) for number in before}
-    for number, handler in before.items():
+    left = {number: signal.getsignal(number) for number in default}
+    for number, handler in outer.items():
         signal.signal(number, handler)
-    assert after == before
+    assert left == default
 
 
 def test_a_signal_is_heard_while_the_main_thread_waits_in_a_read_that_it_does_not_wake() -> None:

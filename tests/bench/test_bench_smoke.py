@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,15 @@ def test_what_the_bench_cannot_do_is_refused_before_anything_is_measured(
     assert said in capsys.readouterr().err
 
 
+@pytest.fixture
+def a_handler_of_its_own() -> Iterator[None]:
+    """The program takes TERM for its own; here it is a guest."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("a_handler_of_its_own")
 def test_a_row_that_could_not_be_measured_is_in_the_json_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
