@@ -26,8 +26,13 @@ PORTS_GIVEN: set[int] = set()
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The tests' own environment without the SWAMP_ settings of the person who runs them, plus `extra`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SWAMP_")}
+    """The tests' own environment without the SWAMP_ settings of the person who runs them, plus `extra`.
+
+    Output is buffered, as for most people: what cannot be flushed at the end is another story than what cannot be
+    written.
+    """
+    left_out = ("SWAMP_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**kept, **(extra or {})}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -42,7 +42,13 @@ _SYSTEM_HINTS: Mapping[int, str] = {
 
 def main() -> NoReturn:
     """The console entry."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # a terminal that has gone
+            _give_up(stream)
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -151,7 +157,7 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 def _report(error: BaseException, context: Context, arguments: Sequence[str], *, as_json: bool) -> int:
     """Tell of `error` on stderr; the exit code."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
-        _give_stdout_up()
+        _give_up(sys.stdout)
         return BROKEN_PIPE
     if context.settings.debug and not isinstance(error, SwampError | click.ClickException):
         traceback.print_exception(error)
@@ -159,7 +165,7 @@ def _report(error: BaseException, context: Context, arguments: Sequence[str], *,
     try:
         sys.stdout.flush()
     except OSError:
-        _give_stdout_up()
+        _give_up(sys.stdout)
     text = json.dumps(known.as_dict(), ensure_ascii=False) if as_json else _readable(known)
     if isinstance(error, KeyboardInterrupt) and sys.stderr.isatty():
         text = f"\n{text}"  # the terminal shows ^C without ending the line
@@ -236,9 +242,10 @@ def _place(error: BaseException) -> str:
     return f"{'/'.join(Path(frames[-1].filename).parts[-3:])}:{frames[-1].lineno}"
 
 
-def _give_stdout_up() -> None:
-    """Python flushes once more on its way out; what could not be written must not fail a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _give_up(stream: TextIO) -> None:
+    """Python flushes once more on its way out; what could not be written must not fail a second time, or that is what
+    the command exits with."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _reader_is_gone() -> bool:
