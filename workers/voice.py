@@ -24,6 +24,10 @@ SAY_AT_ONCE = 200  #: messages in one round trip, besides results
 #: work taken.
 UNACKNOWLEDGED_LIMIT = 8 << 20
 
+#: Messages not acknowledged above which no more work is taken: what the orchestrator reads at once. A worker that is
+#: further ahead is not done sooner, and has to keep it all.
+UNACKNOWLEDGED_MESSAGES = 2_000
+
 #: What the server was asked to let begin: the `started` that it then says, and of what.
 Beginning = tuple[Sent, Dispatch]
 
@@ -54,6 +58,11 @@ class Voice:
     def size(self) -> int:
         """Bytes that were said and not acknowledged, or that wait."""
         return self.sent.size + self._unsaid
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """Whether what is not acknowledged is enough for now."""
+        return self.sent.size >= UNACKNOWLEDGED_LIMIT or len(self.sent) >= UNACKNOWLEDGED_MESSAGES
 
     @property
     def last_to_come(self) -> int:

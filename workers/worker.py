@@ -49,7 +49,7 @@ from workers.results import Results
 from workers.seen import SeenList
 from workers.slots import Slots, StepEnded, StepSaid
 from workers.starter import Starter
-from workers.voice import UNACKNOWLEDGED_LIMIT, Beginning, Voice
+from workers.voice import Beginning, Voice
 
 log = logging.getLogger("swamp.worker")
 
@@ -307,7 +307,7 @@ class Worker:
         """How many dispatches more to take now."""
         if not self._membership.confirmed or self._membership.drained or self._ending.stops:
             return 0
-        if self._voice.sent.size >= UNACKNOWLEDGED_LIMIT or self._disk.pauses(time.monotonic()):
+        if self._voice.is_far_ahead or self._disk.pauses(time.monotonic()):
             return 0
         waiting = self._claims.count
         wanted = to_claim(self._slots.count, len(self._slots.running), waiting, self._results.recent_ms)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 from typing import cast
 
+from swamp.broker import keyspace
 from tests.e2e.stage import Stage, is_alive, step, until
 from tests.e2e.test_losses import full_redis
 from tests.waiting import wait_until
+from workers.voice import UNACKNOWLEDGED_MESSAGES
+
+PING = {"type": "model_method", "modelIdOrName": "ping", "methodName": "echo"}
 
 
 def test_an_orchestrator_killed_while_a_placed_step_runs_goes_on_where_it_was(stage: Stage):
@@ -230,3 +234,35 @@ def test_a_step_beside_the_orchestrator_ends_with_it_and_its_run_goes_on(stage: 
     assert stage.rows("SELECT status FROM steps ORDER BY position") == [("failed",), ("succeeded",)]
     (run,) = stage.history()
     assert "the orchestrator was stopped while the step ran here" in run["error"]
+
+
+def test_a_worker_waits_for_an_orchestrator_that_is_far_behind(stage: Stage):
+    """It would have to keep all that it said, and its steps would be known of no sooner."""
+    assert stage.swamp("model", "create", "swamp/probe", "ping", "--arg", "echo.message=here").code == 0
+    steps, token = UNACKNOWLEDGED_MESSAGES, stage.token()
+    stage.workflow("many", *({**step(f"s{n}", "ping", "node"), "task": PING} for n in range(steps)))
+    orchestrator = stage.serve()
+    worker = stage.worker(token)
+    worker.signal(signal.SIGSTOP)
+    run = stage.start_run("many")
+    with full_redis(stage) as server:
+        wait_until(
+            lambda: stage.rows("SELECT count(*) FROM dispatches WHERE state = 'queued'") == [(steps,)], "all steps"
+        )
+        wait_until(
+            lambda: server.llen(keyspace.queue("node")) > steps - 10, "all but what it stood in line for to wait"
+        )
+        orchestrator.signal(signal.SIGSTOP)
+        worker.signal(signal.SIGCONT)
+        (stream,) = server.keys(keyspace.up("*"))
+
+        def waits() -> bool:
+            said = cast("list[tuple[bytes, object]]", server.xrevrange(stream, count=1))
+            now = cast("tuple[int, int]", server.time())[0]
+            return server.xlen(stream) >= UNACKNOWLEDGED_MESSAGES and now - int(said[0][0].split(b"-")[0]) // 1000 > 1
+
+        wait_until(waits, "the worker to say nothing for a second", timeout=30)
+        assert server.llen(keyspace.queue("node")) > steps / 4, "there is work that it does not take"
+        orchestrator.signal(signal.SIGCONT)
+    assert run.wait_for_end(60) == 0, run.output
+    assert stage.rows("SELECT state, count(*) FROM dispatches GROUP BY state") == [("finished", steps)]

@@ -315,6 +315,7 @@ def numbers() -> Iterator[str]:
     yield from (f"{number:,}" for number in (codec.MAX_SIZE, codec.MAX_LENGTH, ledger.WINDOW, slots.BIG, session.PART))
     yield from (f"{noise.MAX_PAYLOAD:,}", f"{codec.MAX_DEPTH} arrays", f"{blobs.INLINE_LIMIT:,}")
     yield from (f"1 to {tunnel.LONGEST:,} bytes", f"at most {tunnel.RECORDS} Noise transport messages")
+    yield f"{voice.UNACKNOWLEDGED_MESSAGES:,} of its messages"
     yield f"at most {MOST} such connections at a time"
     yield from (f"({leases.HEARTBEAT})", f"{leases.SILENCE:.0f} seconds", f"{voice.UNACKNOWLEDGED_LIMIT >> 20} MiB")
     yield from (
