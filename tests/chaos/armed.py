@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT)
 
 from tests.chaos import points  # noqa: E402
+from tests.chaos.server import server_pid  # noqa: E402
 
 
 class Notes:
@@ -173,10 +175,14 @@ def actions(repository: Path) -> dict[str, Callable[[], None]]:
         with redis.Redis(port=port, username="swamp", password=keys["redisOrchestrator"]) as server:
             server.flushall()
 
+    def kill_server() -> None:
+        with suppress(OSError, ValueError):  # it is gone already
+            os.kill(server_pid(repository), signal.SIGKILL)
+
     return {
         "kill": lambda: os.kill(me, signal.SIGKILL),
         "stop": lambda: os.kill(me, signal.SIGSTOP),
-        "server": lambda: os.kill(int((repository / ".swamp/redis/redis.pid").read_text()), signal.SIGKILL),
+        "server": kill_server,
         "flush": flush,
     }
 

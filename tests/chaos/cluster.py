@@ -22,6 +22,7 @@ from swamp.orchestrator.client import find
 from swamp.repo import Repo
 from tests.chaos.evidence import Notes
 from tests.chaos.points import POINTS
+from tests.chaos.server import server_pid
 from tests.e2e.stage import Stage
 from tests.processes import RunningSwamp, run_swamp
 from tests.waiting import wait_until
@@ -164,7 +165,8 @@ class Cluster:
         return redis.Redis(port=port, username="swamp", password=keys["redisOrchestrator"])
 
     def redis_pid(self) -> int:
-        return int((self.stage.root / ".swamp/redis/redis.pid").read_text())
+        """Raises `ProcessLookupError` while no server runs, and `OSError` or `ValueError` while one starts."""
+        return server_pid(self.stage.root)
 
     # ------------------------------------------------------------------ what there is to do
 
