@@ -14,7 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.experiments import Report, bounds, frozen, handed_over, losses, restarts, rolling, storm, unbegun
+from tests.chaos.bounds import bounds
+from tests.chaos.experiments import frozen, handed_over, restarts, rolling, storm, unbegun
+from tests.chaos.judging import Report
+from tests.chaos.losses import losses
 from tests.chaos.points import POINTS
 from tests.chaos.torn import torn
 from tests.processes import environment

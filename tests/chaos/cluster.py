@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.waiting import wait_until
 
 ARMED = Path(__file__).with_name("armed.py")
 NODE, FLEET = "node", "fleet"
+PATIENCE = 120.0  #: seconds in which anything comes to an end that is not disturbed
 
 #: What every step does first: note that it runs.
 RAN = (
@@ -158,6 +159,11 @@ class Cluster:
             **{name: machine.process for name, machine in self.machines.items()},
         }
 
+    def machine_id(self, name: str) -> str:
+        """As the machine's own log says."""
+        self.machines[name].process._next_line = 0
+        return self.machines[name].process.wait_for_line(r"\(machine (\w+)")[1]
+
     def redis(self) -> redis.Redis:
         """The server with all rights, as nobody but the orchestrator has them."""
         port = json.loads((self.stage.root / ".swamp/redis/embedded.json").read_text())["port"]
@@ -223,6 +229,19 @@ class Cluster:
         except SwampError:
             return None
         return run_id
+
+    def submitted(self, workflow: str) -> str:
+        """The id of a run, asked for until it is accepted."""
+        return wait_until(lambda: self.submit(workflow), "a run to be accepted", timeout=60) or ""
+
+    def wait_for_notes(self, fact: Callable[[Cluster], object], what: str) -> None:
+        """Wait for something that is in the notes."""
+
+        def found() -> object:
+            self.notes.look()
+            return fact(self)
+
+        wait_until(found, what, PATIENCE)
 
     def runs_under_way(self) -> int:
         return int(self.stage.rows("SELECT count(*) FROM runs WHERE status = 'running'")[0][0])

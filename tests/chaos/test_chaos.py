@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from shutil import rmtree
 
+from tests.chaos.bounds import bounds
 from tests.chaos.cluster import NODE, placed
-from tests.chaos.experiments import (
-    Report,
-    bounds,
-    frozen,
-    handed_over,
-    journal_of,
-    restarts,
-    rolling,
-    storm,
-    swamp,
-    unbegun,
-)
+from tests.chaos.experiments import frozen, handed_over, restarts, rolling, storm, unbegun
+from tests.chaos.judging import Report, journal_of, swamp
 from tests.chaos.points import POINTS
 from tests.waiting import wait_until
 

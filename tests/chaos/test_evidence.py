@@ -9,8 +9,9 @@ import pytest
 
 from tests.chaos import evidence
 from tests.chaos.armed import wrap
+from tests.chaos.bounds import slope_of
 from tests.chaos.evidence import Dispatched, Hit, Journal, Noted, Notes, Step
-from tests.chaos.experiments import percentile, slope_of
+from tests.chaos.losses import percentile
 
 FIRST, SECOND = "node--run-1-0-1", "node--run-1-0-2"
 NOBODY = frozenset[str]()

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from random import Random
 
-from tests.chaos.cluster import FLEET, NODE, Load
-from tests.chaos.experiments import PATIENCE, Report, judge_what_happened, swamp
+from tests.chaos.cluster import FLEET, NODE, PATIENCE, Load
+from tests.chaos.judging import Report, judge_what_happened, swamp
 from tests.faults.proxy import FaultProxy
 from tests.faults.scene import roads
 from tests.faults.servers import Server
