@@ -22,7 +22,7 @@ from typing import Any
 #: (stage, module, class or "", function): in the order of a step's way.
 STAGES = (
     ("plan the run", "swamp.orchestrator.app", "", "plan_apart"),
-    ("read what machines said", "swamp.orchestrator.core", "Core", "_collect"),
+    ("read what machines said", "swamp.orchestrator.incoming", "Incoming", "collect"),
     ("open, order and apply it", "swamp.orchestrator.intake", "Intake", "apply"),
     ("write rows and events", "swamp.orchestrator.core", "Core", "_save"),
     ("commit", "swamp.data.store", "Store", "write"),

@@ -16,13 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import redis
-
-from swamp.broker.functions import Collected
 from swamp.clock import iso_now, utc_now
 from swamp.data import journal
 from swamp.data.blobs import blob_path
@@ -33,6 +29,7 @@ from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator.buttons import LOOK, Buttons
 from swamp.orchestrator.dispatcher import Dispatcher
+from swamp.orchestrator.incoming import Incoming
 from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
 from swamp.orchestrator.ledger import Ledger
@@ -40,6 +37,7 @@ from swamp.orchestrator.members import Live, Member
 from swamp.orchestrator.membership import Membership
 from swamp.orchestrator.outgoing import Outgoing
 from swamp.orchestrator.redis_watch import RedisWatch
+from swamp.orchestrator.requests import Request, Tried, attempt, resolve
 from swamp.orchestrator.secrets import StepSecrets
 from swamp.orchestrator.transport import Transport
 from swamp.pace import Pace
@@ -57,19 +55,9 @@ from swamp.workflows.local import end_abandoned_runs
 
 log = logging.getLogger("swamp.orchestrator")
 
-SWEEP = 1.0  #: seconds; all streams are looked at this often, bell or not
 CANCEL_AGAIN = 5.0  #: seconds; machines that still run a step of a canceled run are told this often
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Request:
-    """Something to do in the next cycle: `inside` the transaction, then `after` it with the result."""
-
-    inside: Callable[[sqlite3.Connection], Any]
-    after: Callable[[Any], Any] | None
-    future: Future[Any]
 
 
 class Core:
@@ -95,7 +83,7 @@ class Core:
         self.boot = boot
         self.remote_only = remote_only  #: no step runs beside us
         self._notify = notify
-        self._inbox: queue.SimpleQueue[_Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Request | LocalOutput | LocalFinished | None] = queue.SimpleQueue()
         self._now = iso_now
         self.engine = Engine(repo.blobs, self._now, owner="serve")
         self.tally = Tally()
@@ -109,6 +97,9 @@ class Core:
         self.dispatcher = Dispatcher(
             store, keys, self.engine, self.ledger, transport, self._secrets, self._pace, self._now
         )
+        self._incoming = Incoming(
+            store, transport, self.watch, self.ledger, self.membership, self.dispatcher, self._wake, self._now
+        )
         self._intake = Intake(
             self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets, boot
         )
@@ -118,12 +109,7 @@ class Core:
         self._spawner = spawner_that_leaves_nothing()
         self._steps = LocalSteps(repo.root, environment, self._inbox.put, read_secret, self._spawner)
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
-        self._rung = False
-        self._turn = 0
-        self._looked_at = time.monotonic()
         self._stopping = False
-        self._next_sweep = 0.0
-        self._next_look = 0.0  # at Redis itself, which bells do not put off
         self._next_cancels = 0.0
         self._buttons = Buttons(
             self.ledger, self.transport, self._cancel_on_machine, self.dispatcher.show, self._outgoing.unshown
@@ -156,7 +142,7 @@ class Core:
         """Have `inside` done in the next transaction, and `after`, if given, behind its commit; the future holds what
         the last of them returned or raised. A `SwampError` raised inside undoes only its own request."""
         future: Future[T] = Future()
-        self._inbox.put(_Request(inside, after, future))
+        self._inbox.put(Request(inside, after, future))
         return future
 
     def _wake(self) -> None:
@@ -165,9 +151,7 @@ class Core:
 
     def ring(self) -> None:
         """Something was said in Redis."""
-        if not self._rung:
-            self._rung = True
-            self._wake()
+        self._incoming.ring()
 
     @property
     def said(self) -> int:
@@ -205,10 +189,10 @@ class Core:
         self._say_goodbye()
         self._spawner.close()
 
-    def _wait(self) -> list[_Request | LocalOutput | LocalFinished]:
+    def _wait(self) -> list[Request | LocalOutput | LocalFinished]:
         """What came in since the last cycle; waits for something, at most until the next sweep."""
-        items: list[_Request | LocalOutput | LocalFinished] = []
-        patience = max(0.0, self._next_sweep - time.monotonic())
+        items: list[Request | LocalOutput | LocalFinished] = []
+        patience = max(0.0, self._incoming.next_sweep - time.monotonic())
         patience = min(patience, self._outgoing.patience(time.monotonic()))
         due = self.engine.seconds_to_deadline()
         if due is not None:
@@ -223,15 +207,15 @@ class Core:
                 item = self._inbox.get_nowait()
         return items
 
-    def _cycle(self, items: list[_Request | LocalOutput | LocalFinished]) -> None:
-        self._keep_redis()
-        incoming = self._collect()
+    def _cycle(self, items: list[Request | LocalOutput | LocalFinished]) -> None:
+        self._incoming.keep_connection()
+        incoming = self._incoming.collect()
         self._outgoing.look()
         if self.membership.farewells and not incoming and self.watch.read_to_end:
             self.membership.settle_farewells()
-        requests = [item for item in items if isinstance(item, _Request) and item.future.set_running_or_notify_cancel()]
+        requests = [item for item in items if isinstance(item, Request) and item.future.set_running_or_notify_cancel()]
         taken: list[tuple[Member, Taken]] = []
-        results: list[tuple[_Request, Any, BaseException | None]] = []
+        tried: list[Tried] = []
         if items or incoming or self.engine.dirty or self.ledger.over or self.membership.lost_claims:
             try:
                 with self.store.write() as tx:
@@ -242,7 +226,7 @@ class Core:
                             self._say_finished(item)
                             self.engine.finished(item.run_id, item.position, item.outcome)
                     for request in requests:
-                        results.append((request, *self._try(tx, request)))
+                        tried.append(attempt(tx, request))
                     for found in incoming:
                         member = self.members.get(found.machine)
                         if member is not None:  # a request may have put it out just now
@@ -253,7 +237,7 @@ class Core:
                 for item in items:
                     if isinstance(item, LocalFinished):
                         self._inbox.put(item)
-                    elif isinstance(item, _Request) and not item.future.done():
+                    elif isinstance(item, Request) and not item.future.done():
                         item.future.set_exception(error)
                 raise
             self._follow(saved)
@@ -263,7 +247,7 @@ class Core:
         try:
             self._outgoing.tell(taken)
         finally:
-            self._resolve(results)
+            resolve(tried, self.watch.lost)
         self.membership.look_at_leases()
         self._look_at_patience()
         self._look_at_cancellations()
@@ -290,32 +274,6 @@ class Core:
                 outcome.duration_ms,
                 about=partial(_about, item.run_id, run.plan.jobs[step.job].name, step.name),
             )
-
-    def _try(self, tx: sqlite3.Connection, request: _Request) -> tuple[Any, BaseException | None]:
-        tx.execute("SAVEPOINT request")
-        try:
-            result = request.inside(tx)
-        except SwampError as error:
-            tx.execute("ROLLBACK TO request")
-            return None, error
-        finally:
-            tx.execute("RELEASE request")
-        return result, None
-
-    def _resolve(self, results: list[tuple[_Request, Any, BaseException | None]]) -> None:
-        for request, result, error in results:
-            if error is None and request.after is not None:
-                try:
-                    result = request.after(result)
-                except redis.RedisError as failure:
-                    self.watch.lost(failure)
-                    error = failure
-                except SwampError as failure:
-                    error = failure
-            if error is not None:
-                request.future.set_exception(error)
-            else:
-                request.future.set_result(result)
 
     def _save(self, tx: sqlite3.Connection) -> Saved:
         saved = self.engine.save(tx, self.ledger.place)
@@ -378,72 +336,12 @@ class Core:
             self.tally.runs[status] += 1
             log.info("run %s finished: %s", run_id, status, extra={"run": run_id})
 
-    # ------------------------------------------------------------------ Redis
-
-    def _keep_redis(self) -> None:
-        """Have a connection, if one can be had. After a new one, nothing that was known about Redis holds."""
-        now = time.monotonic()
-        if not self.watch.is_due(now):
-            return
-        try:
-            if not self.transport.seek(self._wake):
-                return
-            self.transport.connect(self.membership.users())
-            # In this order: first nothing can be claimed, then nothing that was claimed can begin, then everything
-            # that did begin is known. Only then is it safe to push again.
-            self.transport.clear_queues({*self.ledger.lanes, *self._targets})
-            for member in self.members.values():
-                # Not to be dispatched anew: this may be a Redis of the past, and what is claimed in it may have begun.
-                # Under its old id it is refused by a machine that has seen it.
-                self.transport.take_back(member.machine)
-            self._raise_incarnation()
-            self.watch.look_at_memory()
-        except (redis.RedisError, SwampError) as error:
-            self.watch.lost(error)
-            return
-        self.watch.connected(now)
-        self.membership.all_join_again(now)
-
-    def _raise_incarnation(self) -> None:
-        with self.store.write() as tx:
-            self.dispatcher.incarnation = int(journal.get_meta(tx, "incarnation") or 0) + 1
-            journal.set_meta(tx, "incarnation", str(self.dispatcher.incarnation))
-
-    def _collect(self) -> list[Collected]:
-        now = time.monotonic()
-        self.watch.read_to_end = False
-        if not (self._rung or self.watch.draining or now >= self._next_sweep) or not self.transport.up:
-            if now >= self._next_sweep:
-                self._next_sweep = now + SWEEP
-            return []
-        self._rung = False
-        try:
-            self._next_sweep = now + SWEEP
-            if look := now >= self._next_look:
-                self._next_look = now + SWEEP
-                self.watch.look_at_memory()
-            # Whose turn is first changes, so that a machine that says too much holds up no other.
-            machines = list(self.members)
-            self._turn = (self._turn + 1) % max(1, len(machines))
-            incoming, more = self.transport.collect(machines[self._turn :] + machines[: self._turn], renew=look)
-            self.watch.read_to_end = not more
-        except redis.RedisError as error:
-            self.watch.lost(error)
-            return []
-        # What decides only once nothing is left to be read must see that nothing is.
-        if more or (incoming and (self.watch.draining or self.membership.farewells)):
-            self._rung = True
-            self._wake()
-        elif self.watch.draining:
-            self.watch.draining = False
-            self.ledger.recall_everything()
-            self.ledger.record_what_runs(self._now())
-        return incoming
+    # ------------------------------------------------------------------ tools
 
     def _look_at_tools(self) -> None:
         now = time.monotonic()
         # Not while there is something unread: it may tell what became of a job that seems to be missing.
-        if now < self._next_tools or not self.watch.current or self._rung:
+        if now < self._next_tools or not self.watch.current or self._incoming.rung:
             return
         self._next_tools = now + LOOK
         with self.watch.may_fail():
@@ -519,8 +417,6 @@ class Core:
     def _reload(self, tx: sqlite3.Connection) -> None:
         """Memory as the disk has it."""
         now = utc_now()
-        known = tokens.tokens(tx)
-        self._targets = {token.name for token in known}
         self.membership.reload(tx, now)
         self.engine.load(tx)
         self.ledger.restore(journal.live_dispatches(tx), now)
@@ -559,7 +455,7 @@ class Core:
         """Steps beside us are being ended: record how, within the grace time."""
         deadline = time.monotonic() + CANCEL_GRACE + 2
         while not self._steps.idle and time.monotonic() < deadline:
-            self._next_sweep = min(deadline, time.monotonic() + 0.2)
+            self._incoming.next_sweep = min(deadline, time.monotonic() + 0.2)
             self._cycle_at_the_end()
         self._cycle_at_the_end()
 

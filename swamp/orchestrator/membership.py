@@ -42,6 +42,7 @@ class Membership:
         wake: Callable[[], None],
     ) -> None:
         self.members = ledger.members
+        self.targets: set[str] = set()  #: that have a token
         self.drained: dict[str, tokens.Drained] = {}  #: machines that take no new steps
         self.password_hashes: dict[str, str] = {}  #: of the machines' Redis users
         self.lost_claims: list[tuple[Member, list[str]]] = []  #: taken back, to be dispatched anew
@@ -61,6 +62,7 @@ class Membership:
         self.password_hashes.clear()
         self.members.clear()
         known = {token.name: token for token in tokens.tokens(tx)}
+        self.targets = set(known)
         for machine in tokens.machines(tx):
             token = known.get(machine.token)
             if token is None:

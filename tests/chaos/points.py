@@ -51,6 +51,7 @@ def _sent(transport: Any) -> bool:
 
 
 _CORE = "swamp.orchestrator.core:Core"
+_INCOMING = "swamp.orchestrator.incoming:Incoming"
 _OUTGOING = "swamp.orchestrator.outgoing:Outgoing"
 _TRANSPORT = "swamp.orchestrator.transport:Transport"
 _WORKER = "workers.worker:Worker"
@@ -60,7 +61,10 @@ _MEMBERSHIP = "workers.membership:Membership"
 POINTS = (
     # ------------------------------------------------------------------ the orchestrator
     Point("0 run written, not committed", "serve", "after", "swamp.data.journal:add_run"),
-    Point("0 run committed, id not told", "serve", "before", f"{_CORE}._resolve", lambda call: call.arguments[1]),
+    Point(
+        "0 run committed, id not told", "serve", "before", "swamp.orchestrator.core:resolve",
+        lambda call: call.arguments[0],
+    ),
     Point("1 dispatches written, not committed", "serve", "after", "swamp.data.journal:add_dispatches"),
     Point(
         "1 dispatches committed, not pushed", "serve", "before", f"{_CORE}._follow",
@@ -78,7 +82,7 @@ POINTS = (
         lambda call: _named(call.arguments[1], "Grant") and _sent(call.arguments[0]._transport),
     ),
     Point(
-        "6 collected, nothing applied", "serve", "after", f"{_CORE}._collect",
+        "6 collected, nothing applied", "serve", "after", f"{_INCOMING}.collect",
         lambda call: any(found.messages for found in call.result),
     ),
     Point("7 applied, not stored", "serve", "after", "swamp.orchestrator.intake:Intake.apply"),
@@ -106,7 +110,7 @@ POINTS = (
     Point("x claims taken back, not journaled", "serve", "after", f"{_TRANSPORT}.take_back", lambda call: call.result),
     Point("x connected, queues not cleared", "serve", "after", f"{_TRANSPORT}.connect"),
     Point("x queues cleared, incarnation not raised", "serve", "after", f"{_TRANSPORT}.clear_queues"),
-    Point("x incarnation raised, streams not drained", "serve", "after", f"{_CORE}._raise_incarnation"),
+    Point("x incarnation raised, streams not drained", "serve", "after", f"{_INCOMING}._raise_incarnation"),
     Point("x machine bound, not welcomed", "serve", "after", "swamp.orchestrator.membership:Membership.joined"),
     # ------------------------------------------------------------------ the worker
     Point("2 claimed while waiting, not opened", "worker", "before", f"{_WORKER}._take",
