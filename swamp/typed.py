@@ -6,7 +6,6 @@ a worker among them. Linux says where in its memory both lie. Elsewhere nothing 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ def wipe(*secrets: str) -> None:
     """
     if sys.platform != "linux":
         return
+    import ctypes  # half a megabyte of a worker that is given its token in another way
+
     with suppress(OSError, ValueError, IndexError):  # no /proc: then nobody reads it either
         for begin, end in _areas():
             content = ctypes.string_at(begin, end - begin)

@@ -27,7 +27,6 @@ the owner ends.
 from __future__ import annotations
 
 import array
-import ctypes
 import errno
 import os
 import select
@@ -336,6 +335,8 @@ class Keeper:
 
 
 def main(descriptor: int, mark: str) -> None:
+    import ctypes  # not for those who only speak to a keeper
+
     os.set_inheritable(descriptor, False)
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:

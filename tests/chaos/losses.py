@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
 
@@ -51,7 +51,7 @@ def losses(seed: int, rounds: int, steps: int = 120) -> Report:
             begin = _lose(made, worker.kill, how)
             shown = f"fleet-{machine[:8]}"
             moment = _logged(made, f"worker {shown} is lost", begin, PATIENCE)
-            if (worked := _worked_again(made, begin, moment)) is not None:
+            if (worked := worked_again(made.orchestrator.lines, begin, moment)) is not None:
                 held_up.append(f"a loss {how}, noticed after {moment - begin:.1f} s, is counted from: {worked}")
                 begin = _unix(worked)
             noticed.append(moment - begin)
@@ -128,10 +128,10 @@ def _logged(made: Cluster, text: str, since: float, timeout: float) -> float:
 WORKS_AGAIN = ("nothing was heard or stored for", "Redis is back after")
 
 
-def _worked_again(made: Cluster, since: float, until: float) -> str | None:
-    """What the orchestrator said last, if it or Redis did not work in between, as both do not while their disk does
-    not."""
-    said = [line for line in made.orchestrator.lines if any(text in line for text in WORKS_AGAIN)]
+def worked_again(lines: Sequence[str], since: float, until: float) -> str | None:
+    """What the orchestrator said last, if it or Redis did not work in between (unix seconds), as both do not while
+    their disk does not."""
+    said = [line for line in lines if any(text in line for text in WORKS_AGAIN)]
     return next((line for line in reversed(said) if since < _unix(line) < until), None)
 
 

@@ -11,7 +11,7 @@ from tests.chaos import evidence
 from tests.chaos.armed import wrap
 from tests.chaos.bounds import slope_of
 from tests.chaos.evidence import Dispatched, Hit, Journal, Noted, Notes, Step
-from tests.chaos.losses import percentile
+from tests.chaos.losses import percentile, worked_again
 
 FIRST, SECOND = "node--run-1-0-1", "node--run-1-0-2"
 NOBODY = frozenset[str]()
