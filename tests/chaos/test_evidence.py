@@ -11,7 +11,7 @@ from tests.chaos import evidence
 from tests.chaos.armed import wrap
 from tests.chaos.bounds import slope_of
 from tests.chaos.evidence import Dispatched, Hit, Journal, Noted, Notes, Step
-from tests.chaos.losses import percentile, worked_again
+from tests.chaos.losses import longest_pause, percentile, worked_again
 
 FIRST, SECOND = "node--run-1-0-1", "node--run-1-0-2"
 NOBODY = frozenset[str]()
@@ -121,3 +121,27 @@ def test_a_point_whose_function_is_gone_is_an_error():
 def test_figures():
     assert percentile([float(value) for value in range(1, 201)], 99) == 198.0
     assert slope_of([1.0, 3.0, 5.0]) == 2.0
+
+
+def test_a_loss_is_counted_from_what_an_orchestrator_said_last_of_working_again():
+    lines = [
+        f"2026-01-01T00:00:{second:02}.000Z info    {text}"
+        for second, text in [
+            (5, "Redis is back after 3.0s"),
+            (20, "nothing was heard or stored for 7.0s; silence of workers counts from now on"),
+            (21, "worker fleet-a is lost"),
+            (40, "Redis is back after 3.0s"),
+        ]
+    ]
+    midnight = 1767225600.0
+    assert worked_again(lines, midnight + 10, midnight + 30) == lines[1]
+    assert worked_again(lines, midnight, midnight + 30) == lines[1]
+    assert worked_again(lines, midnight + 20, midnight + 30) is None
+
+
+def test_a_pause_counts_that_reaches_into_the_time_asked_for():
+    beats = [0.0, 1.0, 2.0, 9.0, 10.0]
+    assert longest_pause(beats, 0.0, 10.0) == 7.0
+    assert longest_pause(beats, 8.0, 9.5) == 7.0
+    assert longest_pause(beats, 9.0, 10.0) == 1.0
+    assert longest_pause(beats, 10.0, 14.0) == 4.0, "it has not beaten since"
