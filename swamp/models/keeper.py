@@ -17,11 +17,11 @@ A step's status pipe says `exit <code>` (minus the signal's number if a signal e
 `program <errno>` if the step could not be started. Its end means that nothing is left to tell: of a step that was to be
 ended, that no process of it is left.
 
-Which processes are a step's: those that bear its marker, the variable `SWAMP_STEP=<token>`; those in a session of one
-of them; those that one of them started. The marker is the one variable of Swamp's own that a step sees: only what every
-process inherits still tells whose it is when its parent is gone and its session is its own. It opens no door. A process
-that hides from all three (a new session, an empty environment, a parent that is gone) before anybody looked lives until
-the owner ends.
+Which processes are a step's: those that bear its marker, the variable `SWAMP_STEP=<token>`, or its brand; those in a
+session of one of them; those that one of them started. Only what every process inherits still tells whose it is when
+its parent is gone and its session is its own. The marker is the one variable of Swamp's own that a step sees; it opens
+no door. The brand is a resource limit that Linux keeps and does not enforce, so that also a daemon that emptied its
+environment is known. One that takes off all of it on purpose lives until the owner ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from __future__ import annotations
 import array
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -42,6 +43,8 @@ PACKET = 32 * 1024  #: bytes of the longest request that travels by itself
 GRACE = 2.0  #: seconds between TERM and KILL for what is left when the owner has gone
 
 _PR_SET_CHILD_SUBREAPER = 36
+_BRAND = 10  # RLIMIT_LOCKS, for which Python has no name: file locks, not limited by Linux since 2.4.25
+_BITS = (1 << 31) - 1  # of a brand that are the owner's, and as many that are the step's
 _PAUSE, _PAUSE_LONGEST = 0.002, 0.1  # seconds between looks at what is to end; each is twice as long as the one before
 _DESCRIPTORS = 4
 
@@ -97,9 +100,34 @@ def look() -> dict[int, Process]:
     return processes
 
 
-def bears(pid: int, marker: bytes) -> bool:
-    """Whether the environment that the process was started with holds a variable that begins with `marker`."""
-    return b"\0" + marker in b"\0" + _read(f"/proc/{pid}/environ")
+def is_of_step(pid: int, token: bytes) -> bool:
+    """Whether the process bears the marker or the brand of this step."""
+    return _bears(pid, token + b"\0") or _brand(pid) == _brand_of(token)
+
+
+def is_of_owner(pid: int, mark: bytes) -> bool:
+    """Whether the process bears those of any step of the owner whose tokens begin with this."""
+    return _bears(pid, mark) or _brand(pid) >> 31 == _brand_of(mark + b"-0") >> 31
+
+
+def _bears(pid: int, beginning: bytes) -> bool:
+    """Whether the marker in the environment that the process was started with begins so."""
+    return b"\0" + MARKER + b"=" + beginning in b"\0" + _read(f"/proc/{pid}/environ")
+
+
+def _brand_of(token: bytes) -> int:
+    """A number that a token `<mark, hex digits>-<number>` alone has, as far as 31 bits of each can tell."""
+    mark, _, number = token.partition(b"-")
+    return 1 << 62 | (int(mark, 16) & _BITS) << 31 | int(number) & _BITS
+
+
+def _brand(pid: int) -> int:
+    """The process's limit of file locks; 0 if it has none."""
+    for line in _read(f"/proc/{pid}/limits").splitlines():
+        if line.startswith(b"Max file locks"):
+            soft = line.split()[3]
+            return int(soft) if soft.isdigit() else 0
+    return 0
 
 
 def send(processes: Mapping[int, Process], pids: Collection[int], number: int) -> set[int]:
@@ -139,11 +167,10 @@ def _read(path: str) -> bytes:
 class _Step:
     """A step whose end is not told yet. `signal` is the one to send at the next look, 0 for none."""
 
-    __slots__ = ("ends", "marker", "pid", "sessions", "signal", "status", "token")
+    __slots__ = ("ends", "pid", "sessions", "signal", "status", "token")
 
     def __init__(self, token: bytes, pid: int, status: int | None) -> None:
         self.token = token
-        self.marker = MARKER + b"=" + token + b"\0"
         self.pid = pid  # of the leader; 0 when it has exited
         self.status = status
         self.sessions = {pid} if pid else set()
@@ -156,13 +183,14 @@ class Keeper:
 
     def __init__(self, owner: socket.socket, mark: bytes) -> None:
         self._owner = owner
-        self._mark = MARKER + b"=" + mark
+        self._mark = mark
         self._me = os.getpid()
         self._running: dict[int, _Step] = {}  # by the leader's pid, until it exits
         self._steps: dict[bytes, _Step] = {}  # by token, until there is nothing left to tell
         self._ending: list[_Step] = []
         self._pause, self._next_look = _PAUSE, 0.0  # at the steps that are to end
         self._environment: tuple[bytes, dict[bytes, bytes]] = (b"", {})  # of the last step; most are alike
+        self._unbranded = resource.getrlimit(_BRAND)
         self._wake, wake = os.pipe()
         for descriptor in (self._wake, wake):
             os.set_blocking(descriptor, False)
@@ -218,6 +246,7 @@ class Keeper:
         try:
             os.chdir(directory)
             problem = b"program"
+            self._set_brand(_brand_of(token))
             pid = os.posix_spawn(
                 executable,
                 command,
@@ -232,10 +261,16 @@ class Keeper:
         else:
             self._running[pid] = self._steps[token] = _Step(token, pid, status)
         finally:
+            self._set_brand(self._unbranded[0])
             os.chdir("/")  # not to hold a directory that somebody wants to remove
             for descriptor in (stdout, stderr):
                 if descriptor >= 0:  # there was none if this process has too many open; then the start has failed
                     os.close(descriptor)
+
+    def _set_brand(self, brand: int) -> None:
+        """Ours, which what we start inherits."""
+        with suppress(OSError, ValueError):  # where it may not be raised, markers have to do
+            resource.setrlimit(_BRAND, (brand, self._unbranded[1]))
 
     def _environment_of(self, lines: bytes, token: bytes) -> dict[bytes, bytes]:
         known, environment = self._environment
@@ -283,7 +318,9 @@ class Keeper:
 
     def _look_at(self, step: _Step, processes: dict[int, Process]) -> set[int]:
         """The processes of the step. Remembers their sessions: what ties them to the step may be gone the next time."""
-        found = tree(processes, descendants(processes, self._me), step.sessions, lambda pid: bears(pid, step.marker))
+        found = tree(
+            processes, descendants(processes, self._me), step.sessions, lambda pid: is_of_step(pid, step.token)
+        )
         # Only as long as somebody is in them: the numbers are given out again.
         step.sessions = {processes[pid][2] for pid in found}
         return found
@@ -330,7 +367,7 @@ class Keeper:
         processes = look()
         left = descendants(processes, self._me)
         # An earlier keeper of this owner may have been killed; its steps are not our children.
-        left |= {pid for pid in processes.keys() - left if bears(pid, self._mark)}
+        left |= {pid for pid in processes.keys() - left if is_of_owner(pid, self._mark)}
         return left - send(processes, left, number) if number else left
 
 

@@ -230,12 +230,11 @@ def spawner_that_leaves_nothing() -> Spawner:
 
 def end_marked(token: str) -> None:
     """Kill what is left of a step whose keeper is dead: nobody else watches over it."""
-    marker = keeper.MARKER + b"=" + token.encode() + b"\0"
     until = time.monotonic() + _AFTER_KILL
     quiet = 0
     while quiet < 2 and time.monotonic() < until:  # twice, because the keeper may have died while it started it
         processes = keeper.look()
-        left = keeper.tree(processes, processes.keys(), (), lambda pid: keeper.bears(pid, marker))
+        left = keeper.tree(processes, processes.keys(), (), lambda pid: keeper.is_of_step(pid, token.encode()))
         left -= keeper.send(processes, left, signal.SIGKILL)
         quiet = 0 if left else quiet + 1
         time.sleep(0.01)
