@@ -20,6 +20,7 @@ from tests.chaos.experiments import frozen, handed_over, restarts, rolling, stor
 from tests.chaos.judging import Report
 from tests.chaos.losses import losses
 from tests.chaos.points import POINTS
+from tests.chaos.promoted import promoted
 from tests.chaos.torn import torn
 from tests.processes import environment
 
@@ -77,12 +78,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="what all chance comes from (default: a new one)")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long the storm lasts (default: 10)")
     parser.add_argument("--rounds", type=int, default=18, help="how many losses are timed (default: 18)")
-    parser.add_argument("--steps", type=int, default=100_000, help="how many steps memory is watched over")
+    parser.add_argument("--steps", type=int, default=200_000, help="how many steps memory is watched over")
     parser.add_argument(
         "--only",
         default="",
-        help="some experiments: storm,torn,messages,losses,frozen,unbegun,handover,restarts,rolling,bounds,troubles,"
-        "canceled,killed,order",
+        help="some experiments: storm,torn,promoted,resets,messages,losses,frozen,unbegun,handover,restarts,rolling,"
+        "bounds,troubles,canceled,killed,order",
     )
     options = parser.parse_args()
     faulthandler.register(signal.SIGUSR1)  # to see where it stands, if it seems to stand still
@@ -91,6 +92,8 @@ def main() -> int:
     experiments: dict[str, Callable[[], Report]] = {
         "storm": lambda: storm(seed, names, options.minutes * 60, calm=6.0, until_hit=False, width=24),
         "torn": lambda: torn(seed, options.minutes * 30),
+        "promoted": lambda: promoted(seed, 2),
+        "resets": partial(named, "G3"),
         "messages": lambda: stories(("G3", "G4"), "tests/orchestrator/test_intake.py::TestTrouble", seed, 1500),
         "losses": lambda: losses(seed, options.rounds),
         "frozen": frozen,
