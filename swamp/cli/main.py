@@ -229,7 +229,6 @@ def _usage(error: click.ClickException, arguments: Sequence[str]) -> Usage:
 def _said_plainly(message: str) -> str:
     """click's words for a number that is none or out of range, in words that need no mathematics."""
     message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
-    message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
     message = re.sub(r"is not in the range (\S+)<=x<=(\S+)$", r"is not a number from \1 to \2", message)
     return re.sub(r"is not in the range x>=(\S+)$", r"is less than \1", message)
 

@@ -170,7 +170,6 @@ def test_an_empty_path_is_not_taken_for_the_current_directory(
             ["serve", "--port", "65536"],
             "invalid value for '--port' (env var: 'SWAMP_PORT'): 65536 is not a number from 0 to 65535",
         ),
-        (["worker", "connect", "ws://h:1", "--grace", "x"], "invalid value for '--grace': 'x' is not a number"),
     ],
 )
 def test_a_number_that_is_none_is_told_in_plain_words(typed: list[str], told: str, repo: Path, capsys: Capture) -> None:
@@ -242,6 +241,10 @@ def test_what_an_error_repeats_does_not_fill_the_terminal(repo: Path, capsys: Ca
         ["worker", "queue", "--limit", "0"],
         ["worker", "connect", "http://localhost", "--token", "x"],
         ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--idle-timeout", "soon"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--grace", "soon"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--grace", "-1"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--grace", "nan"],
+        ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--grace", "2d"],
         ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--max-dispatches", "0"],
         ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--concurrency", "many"],
         ["worker", "connect", "ws://localhost:1", "--token", f"node.{'0' * 64}", "--health-port", "70000"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ from swamp.typed import wipe
 
 _TOKEN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)\.([0-9a-f]{64})")
 MOST_SLOTS = 1024
+_LONGEST_GRACE = 86400.0  # seconds
 _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
 
 
@@ -67,11 +68,11 @@ _HOW_TO_MINT = "mint one with: swamp worker token create <name> --duration 1h"
 )
 @click.option(
     "--grace",
-    default=30.0,
+    default="30s",
     show_default=True,
-    type=click.FloatRange(0, 86400),
-    metavar="SECONDS",
-    help="How long running steps may go on after the first Ctrl-C, and when the token has expired (at most an hour).",
+    metavar="DURATION",
+    help="How long running steps may go on after the first Ctrl-C, and when the token has expired (at most an hour): "
+    "90s, 15m; a number alone is seconds.",
 )
 @click.option(
     "--allow-type",
@@ -112,7 +113,7 @@ def command(
     cache_dir: Path | None,
     ca_cert: Path | None,
     concurrency: str,
-    grace: float,
+    grace: str,
     allow_types: tuple[str, ...],
     max_dispatches: int | None,
     idle_timeout: str | None,
@@ -134,7 +135,7 @@ def command(
     credentials = _token(ctx, token, token_file)
     directory = _directory(cache_dir)
     slots = _slots(concurrency)
-    allowed = _allowed(allow_types)
+    allowed, patience = _allowed(allow_types), _grace(grace)
     idle = typed(parse_duration, idle_timeout, "--idle-timeout").total_seconds() if idle_timeout is not None else None
 
     import signal
@@ -160,7 +161,7 @@ def command(
                 "not delivered by then are lost"
             )
         again = _read_again(ctx, token_file, credentials, log.warning)
-        options = WorkerOptions(url, again, slots, grace, ca_cert, max_dispatches, idle, allowed)
+        options = WorkerOptions(url, again, slots, patience, ca_cert, max_dispatches, idle, allowed)
         hidden = [credentials[1].hex(), *_secrets_in(token or ""), str(cache_dir.resolve()) if cache_dir else ""]
         worker = Worker(options, identity, directory, step_environment(ctx.environ, hidden))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -252,6 +253,17 @@ def _allowed(types: tuple[str, ...]) -> frozenset[str] | None:
     from swamp.models.types import find_type
 
     return frozenset(find_type(name).name for name in types) or None
+
+
+def _grace(text: str) -> float:
+    """In seconds; 0 is a grace as well, though no duration."""
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) <= _LONGEST_GRACE:
+            return seconds
+    seconds = typed(parse_duration, text, "--grace").total_seconds()
+    if seconds > _LONGEST_GRACE:
+        raise Usage(f"'{text}' for --grace is longer than a day", hint="choose a shorter duration, for example 15m")
+    return seconds
 
 
 def _slots(concurrency: str) -> int:
