@@ -10,6 +10,8 @@ build                                                           ✓echo-on-worke
 
 from __future__ import annotations
 
+from shlex import quote
+
 from swamp.output.fields import number_of, text_of
 from swamp.output.paint import Colour, Paint
 from swamp.output.progress import StepProgress
@@ -41,7 +43,8 @@ def step_block(step: StepProgress, event: Event, run: str, columns: int, paint: 
     lines = [f"{job}{' ' * gap}{paint(glyph, colour)}{name}"]
     if step.tail is not None:
         if step.tail.left_out:
-            lines.append(f"{bar}… {step.tail.left_out:,} earlier lines: swamp workflow history logs {harmless(run)}")
+            command = f"swamp workflow history logs {harmless(run)} --step {quote(f'{job}/{name}')}"
+            lines.append(f"{bar}… {step.tail.left_out:,} earlier lines: {command}")
         lines += [f"{bar}{line}" for text in step.tail.lines for line in output_lines(text)]
     error = text_of(event, "error")
     if error:
@@ -55,9 +58,9 @@ def summary_block(workflow: str, event: Event, paint: Paint) -> list[str]:
     """The summary of a run that `event` ended."""
     status = text_of(event, "status")
     _, colour = _GLYPHS.get(status, ("○", Colour.ODD))
-    counts = [f"{number_of(event, word) or 0} {word}" for word in ("succeeded", "failed", "skipped")]
+    counts = [f"{number_of(event, word) or 0:,} {word}" for word in ("succeeded", "failed", "skipped")]
     if number_of(event, "canceled"):
-        counts.append(f"{number_of(event, 'canceled')} canceled")
+        counts.append(f"{number_of(event, 'canceled'):,} canceled")
     return [
         "── @swamp/workflow-summary ".ljust(_SUMMARY_COLUMNS, "─"),
         f"# {harmless(workflow)}: {paint(harmless(status), colour)}",

@@ -42,7 +42,7 @@ def zone(progress: Progress, elapsed: float, now: float, columns: int, rows: int
 
 def _head(progress: Progress, elapsed: float, columns: int) -> str:
     columns = min(columns, _WIDEST - 1)
-    right = f" {progress.ended.total()} of {progress.steps} · {_seconds(elapsed)}"
+    right = f" {progress.ended.total():,} of {progress.steps:,} · {_seconds(elapsed)}"
     left = clip(f"── {harmless(progress.workflow)} ", max(0, columns - width(right)))
     return clip(left + "─" * (columns - width(left) - width(right)) + right, columns)
 

@@ -138,7 +138,7 @@ def test_only_the_last_lines_of_a_chatty_step_are_kept_and_the_rest_is_counted()
         story.output("build", "chatty", "\n".join(f"line {n}" for n in range(number, number + 10)))
     story.finished("build", "chatty")
     lines = block(story)
-    assert lines[1] == "│ … 4,000 earlier lines: swamp workflow history logs 5d3c"
+    assert lines[1] == "│ … 4,000 earlier lines: swamp workflow history logs 5d3c --step build/chatty"
     assert lines[2] == "│ line 4000"
     assert lines[-1] == "│ line 4999"
     assert len(lines) == 2 + KEPT_LINES
@@ -189,6 +189,6 @@ def test_a_hundred_thousand_steps_cost_no_more_each_than_a_few() -> None:
     begun = time.process_time()
     text = shown(story.events)
     took = time.process_time() - begun
-    assert text.count("│ hello") == 100_000
+    assert len(text.splitlines()) < 200
     # 400,001 events take about a second here; a cost per event that grows with the steps would take minutes.
     assert took < 15

@@ -43,6 +43,9 @@ def command(ctx: Context, server: Server, name: str, timeout: str | None, detach
     target runs here. With --server the orchestrator there runs the workflow of that name in its repository, and no
     repository is needed here. Ctrl-C cancels the run; pressed again, it leaves the run to end by itself.
 
+    Of a run of more than 300 steps those that succeed are counted, not shown; the first 50 of those that do not are
+    shown, each with its error and what it printed. What all of them print: swamp workflow logs RUN.
+
     TERM and the closing of the terminal (HUP) end this command and leave the run to the orchestrator. Who leaves before
     the orchestrator has answered is told the id of the run that it may have accepted.
 
