@@ -9,7 +9,8 @@ from swamp.definitions import Remembered, is_id, missing_hint, one_at_a_time, re
 from swamp.errors import Invalid, NotFound
 from swamp.names import did_you_mean
 from swamp.repo import Repo
-from swamp.workflows.workflow import Workflow, parse_workflow
+from swamp.workflows.parsing import parse_workflow
+from swamp.workflows.workflow import Workflow
 
 _parse = Remembered(parse_workflow)
 

@@ -6,7 +6,6 @@ Pure; where models come from is an argument.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from swamp.definitions import Check
 from swamp.errors import Invalid, NotFound, SwampError
@@ -14,9 +13,7 @@ from swamp.models.definition import ModelDefinition, invocation
 from swamp.models.resolve import ReadSecret, check_secrets
 from swamp.names import did_you_mean
 from swamp.workflows.graph import find_cycle
-
-if TYPE_CHECKING:  # `workflow` calls these checks on what it parsed
-    from swamp.workflows.workflow import Dependency, Job, Step, Workflow
+from swamp.workflows.workflow import Dependency, Job, Step, Workflow
 
 
 def structure(workflow: Workflow, source: str) -> Iterator[Check]:

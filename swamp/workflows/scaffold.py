@@ -5,7 +5,8 @@ from __future__ import annotations
 from swamp import yamlfile
 from swamp.definitions import PLACEHOLDER_ID
 from swamp.errors import Invalid
-from swamp.workflows.workflow import Workflow, document, parse_workflow
+from swamp.workflows.parsing import parse_workflow
+from swamp.workflows.workflow import Workflow, document
 
 _SCAFFOLD = """\
 # Jobs run side by side unless one depends on another, and so do the steps of a job.

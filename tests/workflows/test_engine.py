@@ -15,8 +15,9 @@ from swamp.data.store import Store
 from swamp.data.versions import list_versions
 from swamp.models.invocation import Invocation, Outcome
 from swamp.workflows.engine import HANDED_OUT, Engine, Saved, Start
+from swamp.workflows.parsing import parse_workflow
 from swamp.workflows.plan import Plan, plan_workflow
-from swamp.workflows.workflow import Task, parse_workflow
+from swamp.workflows.workflow import Task
 from tests.workflows.plans import plan
 
 NOON = "2026-06-15T12:00:00.000Z"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from swamp import yamlfile
 from swamp.errors import Invalid
-from swamp.workflows.workflow import CONDITIONS, Dependency, Job, Step, Task, Workflow, document, parse_workflow
+from swamp.workflows.parsing import parse_workflow
+from swamp.workflows.workflow import CONDITIONS, Dependency, Job, Step, Task, Workflow, document
 
 ID = "0b54c9b6-3a0c-4b53-9d2f-52f5a0c2a111"
 TUTORIAL = """\

@@ -14,8 +14,9 @@ from swamp.models.catalog import find_model
 from swamp.names import check_name
 from swamp.vaults.catalog import read_for_step
 from swamp.workflows import catalog, checks
+from swamp.workflows.parsing import parse_workflow
 from swamp.workflows.scaffold import scaffold, with_id
-from swamp.workflows.workflow import document, parse_workflow
+from swamp.workflows.workflow import document
 
 
 @click.command(

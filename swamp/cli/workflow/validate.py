@@ -16,7 +16,7 @@ from swamp.repo import Repo
 from swamp.vaults.catalog import read_for_step
 from swamp.workflows import checks
 from swamp.workflows.catalog import check_place, find_workflow_file, source_of, workflow_files
-from swamp.workflows.workflow import parse_parts
+from swamp.workflows.parsing import parse_parts
 
 
 @click.command("validate", epilog=examples("swamp workflow validate", "swamp workflow validate remote-demo"))
