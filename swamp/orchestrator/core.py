@@ -297,6 +297,7 @@ class Core:
             journal.run_dispatches(tx, ran, now)
         if ended:
             journal.end_dispatches(tx, ended, now)
+        self._intake.keep_late(tx)
         return saved
 
     def _follow(self, saved: Saved) -> None:
@@ -441,6 +442,7 @@ class Core:
         self.ledger.begun.clear()
         self.ledger.over.clear()
         self._outgoing.start_over()
+        self._intake.late.clear()
         self._intake.strays.clear()
         self.membership.lost_claims.clear()
         self._secrets.start_over()

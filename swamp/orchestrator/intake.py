@@ -69,6 +69,16 @@ class Taken:
     inventory: bool = False  #: the machine waits for the acknowledgement, to begin
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A result that cannot be its step's any more."""
+
+    member: Member
+    dispatch: str
+    outcome: Outcome
+    shared: bool  #: several machines may have begun the dispatch
+
+
 class Intake:
     """Used by the core thread only; `now` is ISO text, `monotonic` seconds."""
 
@@ -97,6 +107,7 @@ class Intake:
         self.replies: list[tuple[Member, DownBody]] = []
         self.leaving: list[Member] = []  #: whose claims are to be taken back
         self.stranded: list[tuple[Member, list[str]]] = []  #: claims of which the machine does not know
+        self.late: list[Late] = []  #: to be stored by `keep_late`
         self.strays: list[tuple[str, str]] = []  #: (target, id) of jobs in its queue that are not dispatches that wait
 
     def apply(self, tx: sqlite3.Connection, member: Member, found: Collected) -> Taken:
@@ -280,7 +291,7 @@ class Intake:
         mine = live is not None and live.target == member.target and (not live.begun or live.machine == member.machine)
         if live is None or not mine:
             self._tally.results_duplicate += 1
-            self._late(tx, member, dispatch, outcome)
+            self._is_late(tx, member, dispatch, outcome)
             return
         if not live.begun:
             self._ledger.begun.append((dispatch, member.machine, epoch))
@@ -307,8 +318,8 @@ class Intake:
             duration_ms=outcome.duration_ms,
         )
 
-    def _late(self, tx: sqlite3.Connection, member: Member, dispatch: str, outcome: Outcome) -> None:
-        """Keep it as evidence, which holds no secret either."""
+    def _is_late(self, tx: sqlite3.Connection, member: Member, dispatch: str, outcome: Outcome) -> None:
+        """It is to be kept as evidence, which holds no secret either."""
         step = journal.planned_step(tx, dispatch)
         if step is None:
             return
@@ -321,11 +332,18 @@ class Intake:
             plan = plan_from_json(text)
             outcome = self._secrets.late_outcome(plan.calls[plan.steps[position].call], outcome, stored)
         # Where no grant is needed, two machines may have begun the same dispatch, after Redis was emptied for one.
-        shared = plan.steps[position].on_worker_lost == "retry"
-        evidence = _evidence(member, outcome)
-        if journal.keep_evidence(tx, dispatch, member.target, member.machine, outcome.status, evidence, shared=shared):
-            text = "a late result of worker %s for %s was kept as evidence"
-            log.warning(text, member.worker, dispatch, extra=_about(member, dispatch))
+        self.late.append(Late(member, dispatch, outcome, plan.steps[position].on_worker_lost == "retry"))
+
+    def keep_late(self, tx: sqlite3.Connection) -> None:
+        """Store what came late. To be called when all else is stored that this transaction makes of dispatches: the one
+        that a result came for may have ended in it, or since the last, and only what has ended has evidence."""
+        for late in self.late:
+            member, dispatch, status = late.member, late.dispatch, late.outcome.status
+            evidence = _evidence(member, late.outcome)
+            if journal.keep_evidence(tx, dispatch, member.target, member.machine, status, evidence, shared=late.shared):
+                text = "a late result of worker %s for %s was kept as evidence"
+                log.warning(text, member.worker, dispatch, extra=_about(member, dispatch))
+        self.late.clear()
 
     def _not_begun(self, member: Member, dispatch: str) -> Live | None:
         """The dispatch, if this machine may have claimed it and nobody has begun it."""

@@ -119,6 +119,19 @@ def _acknowledged_before_the_commit() -> None:
     put(core.Core, "_save", too_soon)
 
 
+def _a_result_of_any_attempt_counts() -> None:
+    from swamp.orchestrator import intake
+
+    real = intake.Intake._finished
+
+    def finished(self: Any, tx: Any, member: Any, epoch: int, dispatch: str, outcome: Any) -> None:
+        step = dispatch.rpartition("-")[0]
+        latest = next((live for live in self._ledger.live if live.rpartition("-")[0] == step), dispatch)
+        real(self, tx, member, epoch, latest, outcome)
+
+    put(intake.Intake, "_finished", finished)
+
+
 def _late_results_thrown_away() -> None:
     from swamp.data import journal
 
@@ -266,6 +279,11 @@ BITES = (
         "G4: acknowledged behind the commit",
         f"{CHAOS}::test_a_result_is_neither_lost_nor_taken_twice_by_an_orchestrator_that_is_killed_while_it_takes_it",
         _acknowledged_before_the_commit,
+    ),
+    Bite(
+        "G4: only the latest attempt has a result",
+        "tests/orchestrator/test_intake.py::TestTrouble",
+        _a_result_of_any_attempt_counts,
     ),
     Bite(
         "G4: late results are kept",

@@ -3,6 +3,7 @@ and workers that keep to the protocol. Seals and messages are the real ones."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Redis:
     """What the keys of one target and its machines hold."""
 
     queue: deque[str] = field(default_factory=deque)
+    with_grant: set[str] = field(default_factory=set)  # of all that was ever queued: what nobody begins without one
     claimed: dict[str, list[str]] = field(default_factory=dict)
     up: dict[str, list[Entry]] = field(default_factory=dict)
     results: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class Said:
 class Worker:
     """A machine and the process on it. `started` and `outcomes` outlive the process: what really happened."""
 
-    def __init__(self, machine: str, redis: Redis, *, fleet: bool) -> None:
+    def __init__(self, machine: str, redis: Redis) -> None:
         self.machine = machine
         self.up = Box(os.urandom(32))
         self.results = Box(os.urandom(32))
@@ -117,7 +119,6 @@ class Worker:
         self.started: list[str] = []
         self.outcomes: dict[str, str] = {}
         self._redis = redis
-        self._fleet = fleet  # others serve the target too: nothing begins without a grant
         # On its disk:
         self.epoch = 0
         self.seen: set[str] = set()
@@ -183,20 +184,22 @@ class Worker:
             return
         dispatch = self._redis.queue.popleft()
         self._redis.claimed.setdefault(self.machine, []).append(dispatch)
-        if dispatch in self.running or dispatch in self.outbox:
+        if dispatch in {*self.running, *self.outbox, *self.opened, *self.asking}:
+            self._redis.remove_claim(self.machine, dispatch)  # it was queued once more while we have it
             return
         if dispatch in self.seen:
             self.say(Declined(dispatch, "seen" if dispatch in self.noted else "unstarted"))
             return
         self.seen.add(dispatch)
-        if self._fleet:
+        if dispatch in self._redis.with_grant:
             self.asking.append(dispatch)
             self.say(Wants(dispatch))
         else:
             self.opened.append(dispatch)
 
-    def begin(self, *, answered: bool = True) -> None:
-        """Begin what was claimed first. Without the server's answer it is not started, and the link is dropped."""
+    def begin(self, *, answered: bool = True) -> str:
+        """Begin what was claimed first; its dispatch, if it was started. Without the server's answer it is not, and the
+        link is dropped."""
         dispatch = self.opened.pop(0)
         started = self._keep(Started(dispatch, NOON))
         ours = self._redis.remove_claim(self.machine, dispatch)
@@ -206,12 +209,13 @@ class Worker:
             self.noted.add(dispatch)
             self.running.add(dispatch)
             self.started.append(dispatch)
-            return
+            return dispatch
         dropped = self._keep(Dropped(dispatch), number=started.number)
         if answered:
             self._send(dropped)
         if not answered:
             self.confirmed_at = None
+        return ""
 
     def print(self, dispatch: str) -> None:
         self.say(OutputLines(dispatch, "stdout", f"line {self.number} of {dispatch}"))
@@ -219,7 +223,8 @@ class Worker:
     def finish(self, dispatch: str, status: str) -> None:
         self.running.remove(dispatch)
         self.outcomes[dispatch] = status
-        output = Output("result", "result", "resource", "application/json", f'{{"of": "{dispatch}"}}'.encode())
+        content = json.dumps({"of": dispatch, "by": self.machine}).encode()
+        output = Output("result", "result", "resource", "application/json", content)
         self.outbox[dispatch] = pack_result(Outcome(status, None, (output,), NOON, NOON, 5))
         if self.confirmed_at is not None:
             self.say(Finished(dispatch), dispatch)

@@ -8,15 +8,24 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
+from typing import ClassVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from swamp.clock import iso, utc_now
 from swamp.data import journal
@@ -24,6 +33,7 @@ from swamp.data.record import Blob, Output
 from swamp.data.store import Store
 from swamp.data.versions import list_versions, read_content
 from swamp.models.invocation import Outcome
+from swamp.orchestrator import ledger as ledgers
 from swamp.orchestrator.intake import Intake, Taken, log
 from swamp.orchestrator.leases import Lease
 from swamp.orchestrator.ledger import MOST_ATTEMPTS, Ledger
@@ -38,6 +48,7 @@ from swamp.wire.messages import (
     Acknowledge,
     Cancel,
     Declined,
+    DownBody,
     Finished,
     Heartbeat,
     Inventory,
@@ -51,7 +62,7 @@ from swamp.wire.messages import (
 from swamp.workflows.engine import Engine
 from tests.orchestrator.far_side import BOOT, NOON, Redis, Worker
 from tests.stories import stories
-from tests.workflows.plans import plan
+from tests.workflows.plans import Edges, plan
 
 TARGET = "build-node"
 RUN = "run-1"
@@ -67,10 +78,20 @@ def no_secrets(vault: str, key: str) -> str:
     raise AssertionError(f"{vault}/{key} was asked for")
 
 
+@dataclass(frozen=True)
+class Dispatched:
+    """What is on the disk of a dispatch."""
+
+    state: str
+    machine: str | None
+    evidence: tuple[tuple[str, str], ...]  #: (machine, status) of each result that was kept, but is not the step's
+
+
 class Orchestrator:
     """The core's handling of machines without its threads and its Redis: engine, ledger, intake and a real store."""
 
-    def __init__(self, directory: Path, redis: Redis, workers: list[Worker], steps: int) -> None:
+    def __init__(self, directory: Path, redis: Redis, workers: list[Worker], policies: Sequence[str]) -> None:
+        """One run, of a step for each policy: what it says under `onWorkerLost`."""
         self.redis = redis
         self.workers = {worker.machine: worker for worker in workers}
         self.store = Store.open(directory / "data" / "swamp.db", directory / "data" / "blobs", create=True)
@@ -88,7 +109,8 @@ class Orchestrator:
             for worker in workers:
                 tokens.bind(tx, worker.machine, worker.machine.encode() * 4, TARGET, worker.machine, LONG_AGO)
             self._read_members(tx)
-            self.engine.accept(tx, RUN, plan([[[] for _ in range(steps)]], targets=(TARGET,)))
+            steps: list[Edges] = [[] for _ in policies]
+            self.engine.accept(tx, RUN, plan([steps], targets=(TARGET,), lost=policies))
             self._save(tx)
         self._follow()
 
@@ -112,6 +134,7 @@ class Orchestrator:
         journal.grant_dispatches(tx, self.ledger.granted)
         journal.begin_dispatches(tx, self.ledger.begun, NOON)
         journal.end_dispatches(tx, self.ledger.over, NOON)
+        self.intake.keep_late(tx)
 
     def _follow(self) -> None:
         for done in (self.ledger.added, self.ledger.granted, self.ledger.begun, self.ledger.over, self.ledger.records):
@@ -131,23 +154,40 @@ class Orchestrator:
     def member(self, worker: Worker) -> Member:
         return self.ledger.members[worker.machine]
 
-    def take(self, worker: Worker, count: int = 1_000, *, answered: bool = True, fails: bool = False) -> Taken:
-        """Apply the first `count` messages of the worker, free them, and answer, unless the answer is to get lost."""
-        found = self.redis.collect(worker.machine, count)
-        member = self.member(worker)
+    def take(self, worker: Worker) -> Taken:
+        (taken,) = self.take_of([worker])
+        return taken
+
+    def take_of(
+        self,
+        workers: Sequence[Worker],
+        count: int = 1_000,
+        *,
+        answered: bool = True,
+        fails: bool = False,
+        lost: str | None = None,
+    ) -> list[Taken]:
+        """Apply the first `count` messages of each in one transaction, free them, and answer, unless the answers are to
+        get lost. `lost`: since the last transaction this dispatch was given up."""
+        collected = [(worker, self.redis.collect(worker.machine, count)) for worker in workers]
         try:
             with self.transaction() as tx:
-                taken = self.intake.apply(tx, member, found)
+                if lost is not None:
+                    self.ledger.lost(self.ledger.live[lost], "its worker was lost")
+                taken = [self.intake.apply(tx, self.member(worker), found) for worker, found in collected]
                 if fails:
                     raise Broken
         except Broken:
             self.start_over()
-            return Taken()
-        self.redis.free(worker.machine, len(found.messages), taken.results)
-        replies = [(m.machine, body) for m, body in self.intake.replies]
+            return []
+        replies: list[tuple[str, DownBody]] = []
+        for (worker, found), one in zip(collected, taken, strict=True):
+            self.redis.free(worker.machine, len(found.messages), one.results)
+            if one.acknowledge:
+                member = self.member(worker)
+                replies.append((worker.machine, Acknowledge(member.epoch, member.number)))
+        replies += [(member.machine, body) for member, body in self.intake.replies]
         self.intake.replies.clear()
-        if taken.acknowledge:
-            replies.insert(0, (worker.machine, Acknowledge(member.epoch, member.number)))
         for machine, body in replies if answered else ():
             self.workers[machine].hear(body)
         self.claims_back(*(m.machine for m in self.intake.leaving))
@@ -161,8 +201,10 @@ class Orchestrator:
         return taken
 
     def push(self) -> None:
-        if not self.draining:
-            self.redis.queue.extend(live.id for live in self.ledger.ready_to_push(TARGET))
+        for live in () if self.draining else self.ledger.ready_to_push(TARGET):
+            self.redis.queue.append(live.id)
+            if len(self.workers) > 1 and self.ledger.planned(live).on_worker_lost == "fail":
+                self.redis.with_grant.add(live.id)  # as the dispatcher has it
 
     def claims_back(self, *machines: str) -> None:
         self.requeue([claim for machine in machines for claim in self.redis.take_back(machine)])
@@ -183,6 +225,7 @@ class Orchestrator:
         self.intake.replies.clear()
         self.intake.leaving.clear()
         self.intake.stranded.clear()
+        self.intake.late.clear()
         with self.store.read() as tx:
             self._read_members(tx)
             self.engine.load(tx)
@@ -205,8 +248,7 @@ class Orchestrator:
 
     def give_up(self, dispatch: str) -> None:
         """Its machine was away for too long."""
-        with self.transaction():
-            self.ledger.lost(self.ledger.live[dispatch], "its worker was lost")
+        self.take_of([], lost=dispatch)
 
     def cancel(self) -> None:
         with self.transaction():
@@ -232,57 +274,109 @@ class Orchestrator:
         with self.store.read() as tx:
             return journal.get_run(tx, RUN).status
 
-    def results(self) -> list[str]:
-        """Of which dispatches data was recorded."""
+    def results(self) -> list[tuple[str, str]]:
+        """Whose data was recorded: (dispatch, machine)."""
         with self.store.read() as tx:
             if tx.execute("SELECT count(*) FROM data").fetchone() == (0,):
                 return []
             versions = list_versions(tx, "echo", "result")
-            return [json.loads(read_content(tx, self.store.blobs, version))["of"] for version in versions]
+            contents = [json.loads(read_content(tx, self.store.blobs, version)) for version in versions]
+            return [(content["of"], content["by"]) for content in contents]
 
-    def dispatches(self) -> dict[str, tuple[str, str | None]]:
-        """Dispatch → (state, evidence)."""
+    def dispatches(self) -> dict[str, Dispatched]:
         with self.store.read() as tx:
-            return {row[0]: (row[1], row[2]) for row in tx.execute("SELECT id, state, evidence FROM dispatches")}
+            rows = tx.execute("SELECT id, state, machine, evidence FROM dispatches").fetchall()
+        return {
+            dispatch: Dispatched(
+                state, machine, tuple((one["machine"], one["status"]) for one in json.loads(evidence or "[]"))
+            )
+            for dispatch, state, machine, evidence in rows
+        }
 
 
 # ---------------------------------------------------------------------- whatever happens
 
 
+#: Of a step, by a machine that runs it: some output, an end with that status, or nothing.
+SAID = ("nothing", "output", "succeeded", "failed")
+
+#: The dangers that the stories are told for.
+EARLIER = "an attempt begins while a message of an earlier one is under way"
+ELSEWHERE = "an attempt begins while a message of an earlier one is under way from another machine"
+BEFORE = "the result of an earlier attempt comes while a later one runs"
+BEHIND = "the result of an earlier attempt comes behind that of a later one"
+SHARED = "two machines begin one dispatch"
+
+#: Dispatches of one step that may be lost here, so that a story is long enough to lose them all.
+FEW_ATTEMPTS = 3
+
+
+@dataclass
+class Expected:
+    """What has to come of some messages of one worker."""
+
+    place: tuple[int, int]  #: (epoch, number) of the last that is applied
+    misses: bool = False  #: something before one of them is missing
+    refused: int = 0
+    results: list[tuple[str, str]] = field(default_factory=list)  #: that are applied: (dispatch, machine)
+
+
 class Trouble(RuleBasedStateMachine):
     """Orchestrator, Redis and one or two workers, everything that can go wrong between them, and what must be true."""
 
-    @initialize(fleet=st.booleans(), steps=st.integers(1, 6))
-    def begin(self, fleet: bool, steps: int) -> None:
+    #: In how many stories each of the dangers happened, and how many there were.
+    told: ClassVar[Counter[str]] = Counter()
+
+    @initialize(
+        data=st.data(),
+        fleet=st.sampled_from([True, True, False]),
+        policies=st.lists(st.sampled_from(["retry", "fail", "retry"]), min_size=2, max_size=8),
+        opening=st.sampled_from(["work", "again", "again", "away"]),
+    )
+    def begin(self, data: st.DataObject, fleet: bool, policies: list[str], opening: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="swamp-intake-"))
         self.redis = Redis()
         names = ["machine-a", "machine-b"] if fleet else ["machine-a"]
-        self.workers = [Worker(name, self.redis, fleet=fleet) for name in names]
-        self.orchestrator = Orchestrator(self.directory, self.redis, self.workers, steps)
+        self.workers = [Worker(name, self.redis) for name in names]
+        self.orchestrator = Orchestrator(self.directory, self.redis, self.workers, policies)
+        self.policies = policies
         self.stranger = Box(os.urandom(32))
-        self.refused = 0
+        self.canceled = False
+        self.over: dict[str, Dispatched] = {}
+        self.ended: dict[int, journal.StepRow] = {}
+        self.recorded: list[tuple[str, str]] = []
+        self.happened: set[str] = set()
         for worker in self.workers:
             self.orchestrator.join(worker)
             self.orchestrator.take(worker)
+        self.all_goes_its_way()
+        if opening == "again":
+            self.a_step_is_tried_again(data)
+        elif opening == "away" and fleet:
+            self.redis_is_emptied_while_a_machine_is_away(data)
 
     def one_worker(self, data: st.DataObject) -> Worker:
         return data.draw(st.sampled_from(self.workers), label="worker")
 
     # ------------------------------------------------------------------ the way of work
 
-    @rule(data=st.data())
-    def work_goes_its_way(self, data: st.DataObject) -> None:
-        """So that trouble finds something to spoil."""
-        worker = self.one_worker(data)
+    @rule()
+    def all_goes_its_way(self) -> None:
+        """So that trouble finds something to spoil. (The first by name of the rules that draw nothing: Hypothesis takes
+        it more often than any other.)"""
+        for worker in self.workers:
+            self.work(worker)
+
+    def work(self, worker: Worker) -> None:
         if self.orchestrator.member(worker).rejoin_asked:
             self.orchestrator.join(worker)
-        self.take(worker, 1_000)
+        self.take([worker])
         self.orchestrator.push()
         if worker.may_work:
             worker.claim()
-            self.take(worker, 1_000)  # which grants it, if it has to be granted
+            self.take([worker])  # which grants it, if it has to be granted
         if worker.may_work and worker.opened:
-            worker.begin()
+            self.begin_next(worker)
 
     @rule()
     def the_orchestrator_pushes(self) -> None:
@@ -298,19 +392,69 @@ class Trouble(RuleBasedStateMachine):
     def a_worker_begins(self, data: st.DataObject, answered: bool) -> None:
         worker = self.one_worker(data)
         if worker.may_work and worker.opened:
-            worker.begin(answered=answered)
+            self.begin_next(worker, answered=answered)
             if not answered:
                 self.orchestrator.join(worker)
 
-    @rule(data=st.data(), prints=st.booleans(), status=st.sampled_from(["succeeded", "failed"]))
-    def a_step_prints_or_ends(self, data: st.DataObject, prints: bool, status: str) -> None:
+    @rule(data=st.data())
+    def a_step_is_tried_again(self, data: st.DataObject) -> None:
+        """So that what one attempt says is heard only when another runs, or has ended."""
+        self.all_goes_its_way()
+        ledger = self.orchestrator.ledger
+        begun = [live.id for live in ledger.live.values() if live.begun and self.policies[live.position] == "retry"]
+        if not begun:
+            return
+        dispatch = data.draw(st.sampled_from(begun), label="dispatch")
+        self.say_of(dispatch, data.draw(st.sampled_from(SAID), label="said of it"))
+        self.take([], lost=dispatch)
+        worker = self.one_worker(data)
+        self.begin_what_waits(worker)
+        if (again := ledger.by_step.get((RUN, position_of(dispatch)))) is not None:
+            said = data.draw(st.sampled_from(SAID), label="said of the next")
+            self.say_of(again.id, said)
+            if said != "nothing":
+                self.take([worker])
+
+    def begin_what_waits(self, worker: Worker) -> None:
+        """Nothing of what anybody said is read meanwhile."""
+        self.orchestrator.push()
+        while worker.may_work and self.redis.queue:
+            worker.claim()
+        while worker.may_work and worker.opened:
+            self.begin_next(worker)
+
+    def begin_next(self, worker: Worker, *, answered: bool = True) -> None:
+        begun = worker.begin(answered=answered)
+        for other in self.workers if begun else ():
+            self.happened.update([SHARED] if other is not worker and begun in other.started else ())
+            for dispatch in self.under_way(other):
+                if is_later(begun, dispatch):
+                    self.happened.add(EARLIER)
+                    self.happened.update([ELSEWHERE] if other is not worker else ())
+
+    def under_way(self, worker: Worker) -> Iterator[str]:
+        """Of which dispatches the worker has said something that is not applied yet."""
+        member = self.orchestrator.member(worker)
+        sealed = {entry.sealed for entry in self.redis.up.get(worker.machine, [])}
+        for one in sealed | {said.sealed for said in worker.unacknowledged}:
+            up = worker.said.get(one)
+            is_new = up is not None and (up.epoch, up.number) > (member.epoch, member.number)
+            if up is not None and is_new and isinstance(up.body, Started | OutputLines | Finished):
+                yield up.body.dispatch
+
+    @rule(data=st.data(), says=st.sampled_from(SAID))
+    def a_step_prints_or_ends(self, data: st.DataObject, says: str) -> None:
         worker = self.one_worker(data)
         if worker.running and worker.confirmed_at is not None:
-            dispatch = data.draw(st.sampled_from(sorted(worker.running)), label="dispatch")
-            if prints:
+            self.say_of(data.draw(st.sampled_from(sorted(worker.running)), label="dispatch"), says)
+
+    def say_of(self, dispatch: str, said: str) -> None:
+        """One of `SAID`, wherever it runs."""
+        for worker in self.workers:
+            if dispatch in worker.running and said == "output":
                 worker.print(dispatch)
-            else:
-                worker.finish(dispatch, status)
+            elif dispatch in worker.running and said != "nothing":
+                worker.finish(dispatch, said)
 
     @rule(data=st.data())
     def a_heart_beats(self, data: st.DataObject) -> None:
@@ -318,43 +462,81 @@ class Trouble(RuleBasedStateMachine):
 
     @rule(data=st.data(), count=st.integers(1, 4), answered=st.booleans(), fails=st.sampled_from([False] * 5 + [True]))
     def the_orchestrator_takes_some(self, data: st.DataObject, count: int, answered: bool, fails: bool) -> None:
-        self.take(self.one_worker(data), count, answered=answered, fails=fails)
+        self.take([self.one_worker(data)], count, answered=answered, fails=fails)
 
     @rule(data=st.data())
-    def the_orchestrator_takes_all(self, data: st.DataObject) -> None:
-        self.take(self.one_worker(data), 1_000)
+    def the_orchestrator_takes_all_of_one(self, data: st.DataObject) -> None:
+        self.take([self.one_worker(data)])
 
-    def take(self, worker: Worker, count: int, *, answered: bool = True, fails: bool = False) -> None:
-        """Have it done, and hold against it what the rules of order say of these very messages."""
+    @rule()
+    def the_orchestrator_takes_all(self) -> None:
+        self.take(self.workers)
+
+    def take(
+        self,
+        workers: Sequence[Worker],
+        count: int = 1_000,
+        *,
+        answered: bool = True,
+        fails: bool = False,
+        lost: str | None = None,
+    ) -> None:
+        """Have it done, and hold against it what the rules of order, and of results, say of these very messages."""
+        expected = [self.expected(worker, count) for worker in workers]
+        refused = self.orchestrator.refused + sum(one.refused for one in expected)
+        results = {result for one in expected for result in one.results}
+        before = self.orchestrator.dispatches() if results else {}
+        recorded = set(self.orchestrator.results()) if results else set()
+        self.orchestrator.take_of(workers, count, answered=answered, fails=fails, lost=lost)
+        if fails:
+            return
+        assert self.orchestrator.refused == refused
+        for worker, one in zip(workers, expected, strict=True):
+            member = self.orchestrator.member(worker)
+            assert (member.epoch, member.number) == one.place
+            assert member.rejoin_asked or not one.misses
+            with self.orchestrator.store.read() as tx:
+                machine = tokens.machine(tx, worker.machine)
+            assert machine is not None
+            assert (machine.epoch, machine.sequence) == one.place
+        if not results:
+            return
+        after, new = self.orchestrator.dispatches(), set(self.orchestrator.results()) - recorded
+        for dispatch, by in results:
+            is_recorded = (dispatch, by) in recorded | new
+            assert is_recorded != (by in dict(after[dispatch].evidence)), "recorded, or else kept as evidence"
+            if dispatch == lost or before[dispatch].state not in LIVE_STATES:
+                assert (dispatch, by) not in new, "it came too late"
+                if (dispatch, by) not in recorded:
+                    later = {row.state for other, row in before.items() if is_later(other, dispatch)}
+                    self.happened.update([BEFORE] if "begun" in later else ())
+                    self.happened.update([BEHIND] if "finished" in later else ())
+
+    def expected(self, worker: Worker, count: int) -> Expected:
+        """What has to come of the first `count` messages of the worker."""
         member = self.orchestrator.member(worker)
-        place, misses, refused = (member.epoch, member.number), False, self.orchestrator.refused
+        expected = Expected((member.epoch, member.number))
         for message in self.redis.collect(worker.machine, count).messages:
             up = worker.said.get(message.sealed)
             if up is None:
-                refused += 1
-            elif not isinstance(up.body, Heartbeat):
-                follows = (up.epoch == place[0] and up.number == place[1] + 1) or (
-                    up.epoch > place[0] and up.number == 1
-                )
-                if follows and isinstance(up.body, Finished):
-                    right = message.dispatch == up.body.dispatch and message.result != b""
-                    if right and len(message.result) == len(b"forged"):
-                        refused, right = refused + 1, False
-                    follows, misses = right, misses or not right
-                elif not follows:
-                    misses = misses or (up.epoch, up.number) > place
-                if follows:
-                    place = (up.epoch, up.number)
-        self.orchestrator.take(worker, count, answered=answered, fails=fails)
-        if not fails:
-            member = self.orchestrator.member(worker)
-            assert (member.epoch, member.number) == place
-            assert member.rejoin_asked or not misses
-            assert self.orchestrator.refused == refused
-        with self.orchestrator.store.read() as tx:
-            machine = tokens.machine(tx, worker.machine)
-        assert machine is not None
-        assert (machine.epoch, machine.sequence) == (member.epoch, member.number) if not fails else True
+                expected.refused += 1
+                continue
+            if isinstance(up.body, Heartbeat):
+                continue
+            place = expected.place
+            follows = (up.epoch == place[0] and up.number == place[1] + 1) or (up.epoch > place[0] and up.number == 1)
+            if follows and isinstance(up.body, Finished):
+                right = message.dispatch == up.body.dispatch and message.result != b""
+                if right and len(message.result) == len(b"forged"):
+                    expected.refused, right = expected.refused + 1, False
+                if right:
+                    expected.results.append((up.body.dispatch, worker.machine))
+                follows, expected.misses = right, expected.misses or not right
+            elif not follows:
+                expected.misses = expected.misses or (up.epoch, up.number) > place
+            if follows:
+                expected.place = (up.epoch, up.number)
+        return expected
 
     # ------------------------------------------------------------------ trouble
 
@@ -423,55 +605,118 @@ class Trouble(RuleBasedStateMachine):
     def a_worker_joins_again(self, data: st.DataObject) -> None:
         self.orchestrator.join(self.one_worker(data))
 
+    @precondition(lambda self: self.redis.queue or any(self.redis.claimed.values()) or any(self.redis.up.values()))
     @rule()
     def redis_is_emptied(self) -> None:
         self.redis.is_emptied()
         self.orchestrator.reconnect()
 
+    @precondition(lambda self: len(self.workers) > 1)
+    @rule(data=st.data())
+    def redis_is_emptied_while_a_machine_is_away(self, data: st.DataObject) -> None:
+        """What it has begun, and nobody has heard of, another may be given."""
+        away, other = data.draw(st.permutations(self.workers), label="workers")
+        self.begin_what_waits(away)
+        self.redis_is_emptied()
+        self.orchestrator.join(other)
+        self.take([other])
+        self.begin_what_waits(other)
+
     @rule()
     def the_orchestrator_is_killed_and_starts_anew(self) -> None:
         self.orchestrator.start_over()
 
-    @rule(data=st.data())
-    def a_step_is_given_up(self, data: st.DataObject) -> None:
+    @rule(
+        data=st.data(),
+        says=st.sampled_from(SAID),
+        count=st.integers(0, 4),
+        fails=st.sampled_from([False] * 5 + [True]),
+    )
+    def a_step_is_given_up(self, data: st.DataObject, says: str, count: int, fails: bool) -> None:
+        """Between two transactions, as the core does it: the loss is stored together with what comes next."""
         begun = [live.id for live in self.orchestrator.ledger.live.values() if live.begun]
         if begun:
-            self.orchestrator.give_up(data.draw(st.sampled_from(begun), label="dispatch"))
+            dispatch = data.draw(st.sampled_from(begun), label="dispatch")
+            self.say_of(dispatch, says)
+            self.take(self.workers, count, fails=fails, lost=dispatch)
 
-    @precondition(lambda self: sum(len(worker.started) for worker in self.workers) > 1)
+    @precondition(lambda self: sum(len(worker.started) for worker in self.workers) > 4)
     @rule()
     def the_run_is_canceled(self) -> None:
         self.orchestrator.cancel()
+        self.canceled = True
 
     # ------------------------------------------------------------------ what must be true
 
     @invariant()
     def no_step_was_started_twice(self) -> None:
+        """But those that say `retry`, and also of them no machine starts one dispatch twice."""
         starts = Counter(position_of(dispatch) for worker in self.workers for dispatch in worker.started)
-        assert not {position: count for position, count in starts.items() if count > 1}
+        assert not {p: count for p, count in starts.items() if count > 1 and self.policies[p] == "fail"}
+        for worker in self.workers:
+            assert len(set(worker.started)) == len(worker.started)
 
     @invariant()
     def every_step_has_at_most_one_end_and_it_is_a_true_one(self) -> None:
         ends = [event for event in self.orchestrator.events() if event["kind"] == "step-finished"]
         assert len({event["step"] for event in ends}) == len(ends)
-        outcomes = {d: status for worker in self.workers for d, status in worker.outcomes.items()}
-        recorded = self.orchestrator.results()
+        workers = {worker.machine: worker for worker in self.workers}
+        recorded, dispatches = self.orchestrator.results(), self.orchestrator.dispatches()
         steps = self.orchestrator.steps()
         for event in ends:
             step = steps[int(str(event["step"]).removeprefix("step-"))]
             assert step.status == event["status"]
             assert step.dispatch_id is not None
+            attempts = [d for d in dispatches if position_of(d) == step.position]
+            assert step.dispatch_id == max(attempts, key=attempt_of), "the last one ends it"
+            state, machine = dispatches[step.dispatch_id].state, dispatches[step.dispatch_id].machine
             if event["data"]:
-                assert outcomes[step.dispatch_id] == event["status"]
-                assert step.dispatch_id in recorded
+                assert state == "finished"
+                assert machine is not None
+                assert workers[machine].outcomes.get(step.dispatch_id) == event["status"]
+                assert step.dispatch_id in workers[machine].started
+                assert (step.dispatch_id, machine) in recorded
+            elif event["status"] == "failed":
+                assert self.losses(dispatches)[step.position] == self.most_losses(step.position)
             else:
-                assert event["status"] in ("failed", "canceled")
+                assert event["status"] == "canceled"
         assert len(recorded) == sum(bool(event["data"]) for event in ends)
+
+    def losses(self, dispatches: dict[str, Dispatched]) -> Counter[int]:
+        """How many dispatches of each step were lost."""
+        return Counter(position_of(dispatch) for dispatch, row in dispatches.items() if row.state == "lost")
+
+    def most_losses(self, position: int) -> int:
+        return FEW_ATTEMPTS if self.policies[position] == "retry" else 1
+
+    @invariant()
+    def no_step_is_lost_more_often_than_it_may_be(self) -> None:
+        for position, lost in self.losses(self.orchestrator.dispatches()).items():
+            assert lost <= self.most_losses(position)
+
+    @invariant()
+    def what_is_over_stays_as_it_is(self) -> None:
+        """But for the evidence of what came late, and that is only added to."""
+        for dispatch, row in self.orchestrator.dispatches().items():
+            was = self.over.get(dispatch, row)
+            assert (row.state, row.machine, row.evidence[: len(was.evidence)]) == (was.state, was.machine, was.evidence)
+            assert len(dict(row.evidence)) == len(row.evidence), "one of each machine"
+            if row.state not in LIVE_STATES:
+                self.over[dispatch] = row
+        for step in self.orchestrator.steps():
+            if step.status in ENDED:
+                assert self.ended.setdefault(step.position, step) == step
+        recorded = self.orchestrator.results()
+        assert set(self.recorded) <= set(recorded)
+        self.recorded = recorded
 
     @invariant()
     def memory_and_disk_agree_on_what_lives(self) -> None:
-        live = {name for name, (state, _) in self.orchestrator.dispatches().items() if state in LIVE_STATES}
+        dispatches = self.orchestrator.dispatches()
+        live = {dispatch for dispatch, row in dispatches.items() if row.state in LIVE_STATES}
         assert live == set(self.orchestrator.ledger.live)
+        losses = self.losses(dispatches)
+        assert all(one.losses == losses[one.position] for one in self.orchestrator.ledger.live.values())
         waiting = [step.dispatch_id for step in self.orchestrator.steps() if step.status in ("queued", "running")]
         assert sorted(map(str, waiting)) == sorted(live)
 
@@ -487,6 +732,7 @@ class Trouble(RuleBasedStateMachine):
             return
         try:
             self.come_to_rest()
+            self.told.update(["stories", *self.happened])
         finally:
             self.orchestrator.store.close()
             rmtree(self.directory)
@@ -498,7 +744,7 @@ class Trouble(RuleBasedStateMachine):
                 if self.orchestrator.member(worker).rejoin_asked or worker.confirmed_at is None:
                     self.orchestrator.join(worker)
             for worker in self.workers * 2:
-                self.take(worker, 1_000)
+                self.take([worker])
             self.orchestrator.push()
             for worker in self.workers:
                 while worker.may_work and self.redis.queue:
@@ -509,15 +755,19 @@ class Trouble(RuleBasedStateMachine):
                     worker.finish(dispatch, "succeeded")
                 worker.heartbeat()
             self.no_step_was_started_twice()
-        assert {step.status for step in self.orchestrator.steps()} <= ENDED, self.orchestrator.steps()
+            unsaid = [worker for worker in self.workers if worker.running or worker.unacknowledged]
+            if not self.orchestrator.ledger.live and not unsaid:
+                break
+        ends = {"succeeded", "failed"} | ({"canceled"} if self.canceled else set())
+        assert {step.status for step in self.orchestrator.steps()} <= ends, self.orchestrator.steps()
         assert self.orchestrator.run_status() in ("succeeded", "failed", "canceled")
         self.every_step_has_at_most_one_end_and_it_is_a_true_one()
         recorded, dispatches = self.orchestrator.results(), self.orchestrator.dispatches()
         for worker in self.workers:
             assert not worker.outbox, "every result was acknowledged"
             for dispatch in worker.outcomes:
-                state, evidence = dispatches[dispatch]
-                assert (dispatch in recorded) != (evidence is not None), (dispatch, state)
+                kept = worker.machine in dict(dispatches[dispatch].evidence)
+                assert ((dispatch, worker.machine) in recorded) != kept, (dispatch, dispatches[dispatch])
 
 
 LIVE_STATES = ("queued", "granted", "begun")
@@ -534,8 +784,23 @@ def position_of(dispatch: str) -> int:
     return int(dispatch.rsplit("-", 2)[1])
 
 
-Trouble.TestCase.settings = stories(100, 50)
-TestTrouble = Trouble.TestCase
+def attempt_of(dispatch: str) -> int:
+    return int(dispatch.rsplit("-", 1)[1])
+
+
+def is_later(one: str, than: str) -> bool:
+    """Whether it is a later attempt of the same step."""
+    return position_of(one) == position_of(than) and attempt_of(one) > attempt_of(than)
+
+
+class TestTrouble:
+    def test_whatever_happens_each_step_ends_once_and_truly_and_starts_no_more_often_than_it_may(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ledgers, "MOST_ATTEMPTS", FEW_ATTEMPTS)
+        Trouble.told.clear()
+        run_state_machine_as_test(Trouble, settings=stories(100, 50))
+        assert all(Trouble.told[danger] for danger in (EARLIER, ELSEWHERE, BEFORE, BEHIND, SHARED)), Trouble.told
 
 
 # ---------------------------------------------------------------------- by example
@@ -546,8 +811,8 @@ class Bench:
 
     def __init__(self, directory: Path, steps: int = 1) -> None:
         self.redis = Redis()
-        self.worker = Worker("machine-a", self.redis, fleet=False)
-        self.orchestrator = Orchestrator(directory, self.redis, [self.worker], steps)
+        self.worker = Worker("machine-a", self.redis)
+        self.orchestrator = Orchestrator(directory, self.redis, [self.worker], ["fail"] * steps)
         self.join()
 
     @property
@@ -667,15 +932,23 @@ def test_a_late_result_is_kept_as_evidence_and_its_repetition_is_not(bench: Benc
     bench.orchestrator.give_up(dispatch)
     bench.worker.finish(dispatch, "succeeded")
     assert bench.orchestrator.take(bench.worker).results == [dispatch], "it need not lie in Redis any longer"
-    state, evidence = bench.orchestrator.dispatches()[dispatch]
-    assert evidence is not None
-    kept = [(one["machine"], one["status"]) for one in json.loads(evidence)]
-    assert (state, kept) == ("lost", [("machine-a", "succeeded")])
+    kept = Dispatched("lost", "machine-a", (("machine-a", "succeeded"),))
+    assert bench.orchestrator.dispatches()[dispatch] == kept
     assert (bench.statuses(), bench.orchestrator.results()) == (["failed"], [])
     bench.worker.outbox[dispatch] = pack_result(Outcome("failed", "changed its mind", (), NOON, NOON, 5))
     bench.worker.say(Finished(dispatch), dispatch)
     bench.orchestrator.take(bench.worker)
-    assert bench.orchestrator.dispatches()[dispatch] == (state, evidence)
+    assert bench.orchestrator.dispatches()[dispatch] == kept
+
+
+def test_a_result_that_comes_together_with_the_loss_of_its_machine_is_kept_as_evidence(bench: Bench) -> None:
+    """The machine was missed, and that is not stored yet."""
+    dispatch = bench.start()
+    bench.worker.finish(dispatch, "succeeded")
+    bench.orchestrator.take_of([bench.worker], lost=dispatch)
+    kept = Dispatched("lost", "machine-a", (("machine-a", "succeeded"),))
+    assert bench.orchestrator.dispatches()[dispatch] == kept
+    assert (bench.statuses(), bench.orchestrator.results()) == (["failed"], [])
 
 
 def test_a_machine_that_goes_on_with_a_step_that_was_given_up_is_told_to_end_it(bench: Bench) -> None:
@@ -729,9 +1002,9 @@ def test_what_another_target_s_machine_says_of_a_step_changes_nothing(bench: Ben
     bench.say(Started(dispatch, NOON), number=bench.member.number + 2)
     bench.say(Finished(dispatch), number=bench.member.number + 3, dispatch=dispatch)
     before = bench.orchestrator.events()
-    bench.orchestrator.take(bench.worker, answered=False)
+    bench.orchestrator.take_of([bench.worker], answered=False)
     assert (bench.statuses(), bench.orchestrator.events()) == (["running"], before)
-    assert bench.orchestrator.dispatches()[dispatch] == ("begun", None)
+    assert bench.orchestrator.dispatches()[dispatch] == Dispatched("begun", "machine-a", ())
 
 
 def test_a_heartbeat_of_an_earlier_start_is_no_sign_of_life(bench: Bench) -> None:

@@ -24,20 +24,21 @@ def plan(
     concurrency: int = 0,
     job_concurrency: Mapping[int, int] | None = None,
     targets: Sequence[str] = ("",),
+    lost: Sequence[str] = ("fail",),
     call: Invocation = CALL,
 ) -> Plan:
     """A plan of `jobs`, each a list of its steps' edges; positions in edges count from the job's first step.
 
-    Step n is placed on `targets[n % len(targets)]`.
+    Step n is placed on `targets[n % len(targets)]`, and says `onWorkerLost: lost[n % len(lost)]`.
     """
     planned_jobs: list[PlannedJob] = []
     steps: list[PlannedStep] = []
     for index, job in enumerate(jobs):
         first = len(steps)
         for number, edges in enumerate(job):
-            target = targets[len(steps) % len(targets)]
+            target, policy = targets[len(steps) % len(targets)], lost[len(steps) % len(lost)]
             absolute = tuple((first + on, condition) for on, condition in edges)
-            steps.append(PlannedStep(f"step-{number}", index, target, 0, absolute))
+            steps.append(PlannedStep(f"step-{number}", index, target, 0, absolute, policy))
         limit = (job_concurrency or {}).get(index, 0)
         planned_jobs.append(PlannedJob(f"job-{index}", first, len(job), limit, tuple((job_edges or {}).get(index, ()))))
     return Plan("workflow", "id-of-flow", "flow", concurrency, tuple(planned_jobs), tuple(steps), (call,))
