@@ -47,6 +47,7 @@ bench: $(VENV)/.installed ## measure Swamp next to stock RQ and Huey; BENCH_ARGS
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 chaos: $(VENV)/.installed-dev ## kill everything at every point, for long, and judge each promise; CHAOS_ARGS="--seed 7 --minutes 30"
+	@$(BIN)/python -m tests.faults.debian_redis
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 pictures: $(VENV)/.installed-dev ## make the pictures of rq-dashboard in docs/ again; needs Chromium
