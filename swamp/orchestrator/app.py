@@ -14,7 +14,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from swamp.clock import parse_duration, utc_now
@@ -29,6 +29,7 @@ from swamp.orchestrator.figures import exposition
 from swamp.orchestrator.gate import Guest, Reception, refusal
 from swamp.orchestrator.readiness import why_not_ready
 from swamp.orchestrator.slowness import Slowness
+from swamp.orchestrator.streaming import EventStream, Reader
 from swamp.tokens import store as tokens
 from swamp.wire.messages import SESSION_PATH
 from swamp.workflows.apart import plan_apart
@@ -37,6 +38,7 @@ from swamp.workflows.plan import Plan, plan_probe
 log = logging.getLogger("swamp.orchestrator")
 
 _BATCH = 500  #: events sent in one piece
+_LAST = '"run-finished"'  #: in the last event of a run, and maybe in others
 
 
 class Watchers:
@@ -67,10 +69,8 @@ class Watchers:
             for event in self._waiting.get(run, ()):
                 event.set()
 
-    def watch(self, run: str) -> asyncio.Event:
-        event = asyncio.Event()
+    def watch(self, run: str, event: asyncio.Event) -> None:
         self._waiting.setdefault(run, set()).add(event)
-        return event
 
     def unwatch(self, run: str, event: asyncio.Event) -> None:
         watching = self._waiting[run]
@@ -157,20 +157,21 @@ class App:
         return self._stream(Guest.of(request), run_id, int(after), follow)
 
     def _stream(self, guest: Guest, run_id: str, after: int, follow: bool) -> Response:
-        return StreamingResponse(self._lines(guest, run_id, after, follow), media_type="application/x-ndjson")
+        return EventStream(partial(self._lines, guest, run_id, after, follow))
 
-    async def _lines(self, guest: Guest, run_id: str, after: int, follow: bool) -> AsyncIterator[bytes]:
+    async def _lines(self, guest: Guest, run_id: str, after: int, follow: bool, reader: Reader) -> AsyncIterator[bytes]:
         """Stored events, in order, from number `after` + 1 on, until the run has ended, or, not to `follow`, until
         there are no more. What is told was stored, so nothing is told twice or left out, however slow the reader is.
         A guest whose token is over is told nothing more."""
-        woken = self._watchers.watch(run_id)
+        self._watchers.watch(run_id, reader.woken)
         try:
             while True:
-                woken.clear()
+                reader.woken.clear()
                 with self._core.store.read() as tx:
-                    ended = journal.has_ended(tx, run_id)
                     rows = journal.read_event_lines(tx, run_id, after, _BATCH)
-                if not self._reception.still_admits(guest):
+                    # Whether it has ended is asked for once the last word may have been read.
+                    ended = (not rows or _LAST in rows[-1][1]) and journal.has_ended(tx, run_id)
+                if reader.gone or not self._reception.still_admits(guest):
                     return
                 if rows:
                     after = rows[-1][0]
@@ -179,9 +180,9 @@ class App:
                     continue
                 if ended or not follow or self._watchers.over:
                     return
-                await woken.wait()
+                await reader.woken.wait()
         finally:
-            self._watchers.unwatch(run_id, woken)
+            self._watchers.unwatch(run_id, reader.woken)
 
     async def _cancel(self, request: Request) -> Response:
         run_id = request.path_params["run"]

@@ -44,6 +44,10 @@ def _time(record: logging.LogRecord) -> str:
 def log_to_stderr(*, as_json: bool, always: Mapping[str, str] | None = None) -> None:
     """Show what Swamp logs from here on. Other libraries are heard from warnings on. `always` goes into every line of
     JSON."""
+    # What no line shows need not be found out for each: who called, in which thread and process ("Optimization" in
+    # Python's logging HOWTO).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(always or {}) if as_json else _Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
