@@ -55,7 +55,7 @@ def test_a_worker_on_another_machine_needs_the_one_port_and_nothing_else(apart: 
     fan(stage, f"echo x >> {count}")
     done = stage.swamp("workflow", "run", "fan", timeout=120)
     assert done.code == 0
-    assert f"{STEPS} succeeded · 0 failed · 0 skipped" in done.stdout
+    assert f"{STEPS:,} succeeded · 0 failed · 0 skipped" in done.stdout
     assert count.read_text() == "x\n" * STEPS
     assert worker.stop() == 0
     assert not re.search("lost|cannot|refused", worker.output)
@@ -77,7 +77,7 @@ def test_a_wire_that_is_pulled_and_put_in_again_loses_and_doubles_nothing(apart:
         apart.far.plug(in_=True)
         worker.wait_for_line("joined again as node .*Redis by the orchestrator's port", timeout=30)
     assert run.wait_for_end(120) == 0, run.output
-    assert f"{STEPS} succeeded · 0 failed · 0 skipped" in run.output
+    assert f"{STEPS:,} succeeded · 0 failed · 0 skipped" in run.output
     assert count.read_text() == "x\n" * STEPS
 
 
@@ -93,7 +93,7 @@ def test_a_redis_that_is_killed_and_comes_back_elsewhere_loses_and_doubles_nothi
     os.kill(int((stage.root / ".swamp/redis/redis.pid").read_text()), signal.SIGKILL)
     worker.wait_for_line("joined again as node .*Redis by the orchestrator's port", timeout=30)
     assert run.wait_for_end(120) == 0, run.output
-    assert f"{STEPS} succeeded · 0 failed · 0 skipped" in run.output
+    assert f"{STEPS:,} succeeded · 0 failed · 0 skipped" in run.output
     assert count.read_text() == "x\n" * STEPS
 
 
