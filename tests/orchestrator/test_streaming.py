@@ -60,7 +60,7 @@ def test_nothing_is_left_of_a_response_that_has_ended():
             yield b"one\n"
 
         await told(EventStream(pieces), asyncio.Event())
-        await asyncio.sleep(0)
-        return asyncio.all_tasks() - {asyncio.current_task()}
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        return (await asyncio.wait(left, timeout=5))[1] if left else set()
 
     assert asyncio.run(all_tasks()) == set()
