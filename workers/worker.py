@@ -175,12 +175,11 @@ class Worker:
             for item in self._wait():
                 self._take(item)
             self._came_round = time.monotonic()
+            if not self._gathering():
+                self._results.store(cutting=self._ending.cutting)
+                self._departure.look()
+                self._turn()
             self._pace.catch_up()
-            if self._gathering():
-                continue
-            self._results.store(cutting=self._ending.cutting)
-            self._departure.look()
-            self._turn()
         self._departure.leave()
         if self._ending.failure is not None:
             raise self._ending.failure

@@ -89,19 +89,19 @@ class Core:
         self.tally = Tally()
         self.ledger = Ledger(self.engine, time.monotonic, self.tally)
         self.members = self.ledger.members
-        self._pace = Pace(log)
+        self.pace = Pace(log)
         read_secret = partial(read_for_step, repo)
         self._secrets = StepSecrets(read_secret, repo.blobs)
         self.watch = RedisWatch(transport, self.tally)
         self.membership = Membership(keys, self.ledger, transport, self.watch, self.tally, self.ring, self._wake)
         self.dispatcher = Dispatcher(
-            store, keys, self.engine, self.ledger, transport, self._secrets, self._pace, self._now
+            store, keys, self.engine, self.ledger, transport, self._secrets, self.pace, self._now
         )
         self._incoming = Incoming(
             store, transport, self.watch, self.ledger, self.membership, self.dispatcher, self._wake, self._now
         )
         self._intake = Intake(
-            self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self._pace, self._secrets, boot
+            self.engine, self.ledger, self._now, time.monotonic, self._has_blob, self.pace, self._secrets, boot
         )
         self._outgoing = Outgoing(
             boot, transport, self.watch, self.ledger, self.membership, self.dispatcher, self._intake, self._now
@@ -186,6 +186,7 @@ class Core:
                 self._start_over()
         self._steps.cancel_all("the orchestrator was stopped", CANCEL_GRACE)
         self._settle_local_steps()
+        self.pace.catch_up()
         self._say_goodbye()
         self._spawner.close()
 
@@ -248,6 +249,7 @@ class Core:
             self._outgoing.tell(taken)
         finally:
             resolve(tried, self.watch.lost)
+            self.pace.catch_up()
         self.membership.look_at_leases()
         self._look_at_patience()
         self._look_at_cancellations()
@@ -255,7 +257,6 @@ class Core:
             self._wake()
         self.membership.look_at_tokens(utc_now())
         self._look_at_tools()
-        self._pace.catch_up()
         for member in self.members.values():
             if member.rejoin_asked:
                 member.rejoin_asked = False
@@ -266,7 +267,7 @@ class Core:
         run = self.engine.runs.get(item.run_id)
         if run is not None:
             step, outcome = run.plan.steps[item.position], item.outcome
-            self._pace.info(
+            self.pace.info(
                 "step %s/%s finished here: %s in %dms",
                 run.plan.jobs[step.job].name,
                 step.name,
@@ -311,10 +312,10 @@ class Core:
                 name, about = self.ledger.step_name(live), partial(self.ledger.about, live)
                 if connected:
                     text = "step %s matched target %s (workers connected: %d)"
-                    self._pace.info(text, name, row.target, connected, about=about)
+                    self.pace.info(text, name, row.target, connected, about=about)
                 else:
                     text = "step %s matched target %s, which has no worker connected: it waits"
-                    self._pace.info(text, name, row.target, about=about)
+                    self.pace.info(text, name, row.target, about=about)
         self.ledger.added.clear()
         self.ledger.granted.clear()
         self.ledger.begun.clear()
@@ -324,18 +325,18 @@ class Core:
                 self._inbox.put(LocalFinished(start.run_id, start.position, _refused_here(self._now())))
                 continue
             about = partial(_about, start.run_id, start.job, start.step)
-            self._pace.info("step %s/%s started here", start.job, start.step, about=about)
+            self.pace.info("step %s/%s started here", start.job, start.step, about=about)
             self._steps.start(start)
         for event in saved.events:
             if event["kind"] == "step-finished" and event["status"] == "skipped":
                 about = partial(_about, event["run"], event["job"], event["step"])
-                self._pace.info("step %s/%s was skipped", event["job"], event["step"], about=about)
+                self.pace.info("step %s/%s was skipped", event["job"], event["step"], about=about)
         for target, status, duration_ms in saved.step_ends:
             self.tally.step_ended(target, status, duration_ms)
         for run_id, status in saved.ended:
             self._secrets.forget(run_id)
             self.tally.runs[status] += 1
-            log.info("run %s finished: %s", run_id, status, extra={"run": run_id})
+            self.pace.always("run %s finished: %s", run_id, status, about=partial(dict, run=run_id))
 
     # ------------------------------------------------------------------ tools
 
