@@ -96,7 +96,8 @@ class Outgoing:
                 for target in list(self._ledger.lanes):
                     awaited |= self._dispatcher.push(target)
             self._keep_books()
-            self._send(at_once=awaited)
+            # When nothing is under way there is no next cycle to wait for, and this one has been told of already.
+            self._send(at_once=awaited or not self._ledger.live)
         except redis.RedisError as error:
             self.start_over()
             self._watch.lost(error)
