@@ -62,7 +62,7 @@ class Client:
         Raises `RedisTrouble` for the first that is an error; what the others did is not known then.
         """
         try:
-            self._socket.sendall(b"".join(_packed(command) for command in commands))
+            self._send(commands)
             answers = [self._read() for _ in commands]
         except TimeoutError as error:
             raise RedisTrouble("no answer in time") from error
@@ -73,6 +73,23 @@ class Client:
                 raise answer
         return answers
 
+    def say(self, *words: Word) -> None:
+        """Send a command whose answer will be heard."""
+        try:
+            self._send([words])
+        except OSError as error:
+            raise RedisTrouble(str(error)) from error
+
+    def hear(self, seconds: float) -> Any:  # noqa: ANN401 - what a server may say
+        """What the server says without being asked, once subscribed; None when it says nothing for so long."""
+        try:
+            self._socket.settimeout(seconds)
+            return self._read()
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise RedisTrouble(str(error)) from error
+
     def cut(self) -> None:
         """End the connection at its socket, so that a thread that waits in it comes back."""
         with suppress(OSError):
@@ -82,6 +99,9 @@ class Client:
         """Raises nothing; not while another thread uses it."""
         self.cut()
         self._socket.close()
+
+    def _send(self, commands: list[tuple[Word, ...]]) -> None:
+        self._socket.sendall(b"".join(_packed(command) for command in commands))
 
     def _read(self) -> Any:  # noqa: ANN401
         while True:

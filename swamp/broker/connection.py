@@ -17,7 +17,7 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from swamp.broker.location import Location, of_socket, parse_server, shown
-from swamp.broker.patience import BLOCKING_REPLY_TIMEOUT, CONNECT_TIMEOUT, REPLY_TIMEOUT
+from swamp.broker.patience import CONNECT_TIMEOUT, REPLY_TIMEOUT
 from swamp.errors import Invalid, Unreachable
 
 OLDEST_SERVER = (7, 0)  # read/write key permissions and function libraries begin here
@@ -73,15 +73,13 @@ def connect(
     password: str | None = None,
     unix_socket: Path | None = None,
     ca_certificate: Path | None = None,
-    blocking: bool = False,
 ) -> redis.Redis:
     """A client that owns one connection, opened now; after an error the next command opens it anew.
 
     `where` is a location, or a URL of one server, as `swamp.broker.location` describes it; with `unix_socket` it is not
     looked at. The user and password in it are used unless `username` or `password` is given. `ca_certificate`: see
-    `settings`. Take `blocking=True` for a connection that waits in `BLMOVE` or `XREAD BLOCK` (at most `LONGEST_BLOCK`
-    seconds): any other answer must come within 5 s. A command is never repeated on its own, because only the caller
-    knows whether doing it twice is harmless.
+    `settings`. Not for commands that wait: an answer must come within 5 s. A command is never repeated on its own,
+    because only the caller knows whether doing it twice is harmless.
 
     A pipeline of this client uses a second connection of its own, with the same settings.
 
@@ -95,7 +93,7 @@ def connect(
     login = (username, password) if username or password else (location.username, location.password)
     scheme = location.url.partition(":")[0]
     chosen = settings(
-        patience=BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT,
+        patience=REPLY_TIMEOUT,
         tls=scheme == "rediss",
         ca_certificate=ca_certificate,
     )

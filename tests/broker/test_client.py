@@ -1,4 +1,4 @@
-"""The small client that workers use."""
+"""The small client, of workers and of the orchestrator's ear."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swamp.broker.embedded import EmbeddedRedis
 
 @pytest.fixture
 def client(server: EmbeddedRedis, full: redis.Redis) -> Client:
-    full.execute_command("ACL", "SETUSER", "somebody", "on", ">word", "~*", "+@all", "-flushall")
+    full.execute_command("ACL", "SETUSER", "somebody", "on", ">word", "~*", "&*", "+@all", "-flushall")
     return Client(partial(dial, f"unix://{server.socket_path}"), "somebody", "word", blocking=True)
 
 
@@ -69,6 +69,31 @@ def test_silence_and_the_end_of_a_connection_are_noticed(monkeypatch: pytest.Mon
         accepted.close()
         with pytest.raises(RedisTrouble):
             silent.execute_command("PING")
+
+
+def test_a_blocking_read_outlasts_the_timeout_of_other_commands(
+    client: Client, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REPLY_TIMEOUT", 0.05)
+    impatient = Client(partial(dial, f"unix://{server.socket_path}"), "somebody", "word")
+    with pytest.raises(RedisTrouble, match="no answer in time"):
+        impatient.execute_command("BLPOP", "never", 1)
+    assert client.execute_command("BLPOP", "never", 1) is None
+
+
+def test_who_has_subscribed_hears_what_is_published(client: Client, full: redis.Redis) -> None:
+    assert client.execute_command("SUBSCRIBE", "bell") == [b"subscribe", b"bell", 1]
+    assert client.hear(0.05) is None
+    full.publish("bell", "ding")
+    full.publish("bell", "dong")
+    assert [client.hear(5), client.hear(5)] == [[b"message", b"bell", b"ding"], [b"message", b"bell", b"dong"]]
+    client.say("PING")
+    assert client.hear(5) == [b"pong", b""]
+    client.cut()
+    with pytest.raises(RedisTrouble):
+        client.hear(5)
+    with pytest.raises(RedisTrouble):
+        client.say("PING")
 
 
 def test_cutting_brings_back_who_waits(client: Client) -> None:

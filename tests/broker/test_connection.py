@@ -48,19 +48,6 @@ def test_connecting_sends_the_login_and_nothing_else(full: redis.Redis, url: str
     client.close()
 
 
-def test_a_blocking_read_outlasts_the_timeout_of_other_commands(
-    full: redis.Redis, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "REPLY_TIMEOUT", 0.05)
-    waiting = connect(url, username="swamp-orchestrator", password="all", blocking=True)
-    assert waiting.blmove("rq:queue:a", "rq:queue:b", 1) is None
-    impatient = connect(url, username="swamp-orchestrator", password="all")
-    with pytest.raises(redis.TimeoutError):
-        impatient.blmove("rq:queue:a", "rq:queue:b", 1)
-    waiting.close()
-    impatient.close()
-
-
 def test_a_silent_server_is_noticed(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REPLY_TIMEOUT", 0.05)
     begun = time.monotonic()

@@ -259,16 +259,13 @@ def test_the_bell_rings_once_for_an_exchange_that_asks_for_it(
     server: EmbeddedRedis, queue: redis.Redis, worker: Connect
 ) -> None:
     push(queue, TARGET, jobs(1), NOW)
-    listener = connect("", unix_socket=server.socket_path, username="swamp-orchestrator", password="all", blocking=True)
-    with listener, listener.pubsub() as bell:
-        bell.subscribe(keyspace.BELL)
-        assert bell.get_message(timeout=5) is not None  # subscribed
-        ask(worker(A), claim=1, say=[b"heartbeat"], ring=False)
-        ask(worker(A), say=[b"one", b"two"], begin=[(f"{TARGET}--1", b"started")])
-        rung = bell.get_message(timeout=5)
-        assert rung is not None
-        assert (rung["type"], rung["data"]) == ("message", b"")
-        assert bell.get_message(timeout=0.05) is None
+    bell = Client(partial(dial, f"unix://{server.socket_path}"), "swamp-orchestrator", "all")
+    assert bell.execute_command("SUBSCRIBE", keyspace.BELL) is not None
+    ask(worker(A), claim=1, say=[b"heartbeat"], ring=False)
+    ask(worker(A), say=[b"one", b"two"], begin=[(f"{TARGET}--1", b"started")])
+    assert bell.hear(5) == [b"message", keyspace.BELL.encode(), b""]
+    assert bell.hear(0.05) is None
+    bell.close()
 
 
 # ---------------------------------------------------------------------- collecting and freeing
