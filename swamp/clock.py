@@ -36,7 +36,11 @@ class Timepiece:
         self._last = (-1, "")
 
     def __call__(self) -> str:
-        second, milliseconds = divmod(self._clock() // 1_000_000, 1000)
+        return self.text(self._clock())
+
+    def text(self, moment: int) -> str:
+        """Another moment (unix nanoseconds), near those that were asked for before."""
+        second, milliseconds = divmod(moment // 1_000_000, 1000)
         last, begin = self._last
         if second != last:
             begin = datetime.fromtimestamp(second, UTC).isoformat()[:-6]

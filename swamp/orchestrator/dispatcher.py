@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from swamp.broker.functions import Job
-from swamp.clock import Timepiece, utc_now
+from swamp.clock import Timepiece
 from swamp.data.store import Store
 from swamp.errors import SwampError
 from swamp.models.invocation import Invocation
@@ -19,6 +19,7 @@ from swamp.orchestrator.transport import Transport, call_tuple
 from swamp.pace import Pace
 from swamp.tokens import store as tokens
 from swamp.wire.codec import Malformed
+from swamp.wire.envelope import Box
 from swamp.wire.messages import Dispatch, pack_dispatch
 from swamp.workflows.engine import Engine
 
@@ -40,6 +41,7 @@ class Dispatcher:
     pace: Pace
     now: Timepiece
     incarnation: int = 0  #: of Redis; what was sealed in an earlier one does not begin any more
+    _boxes: dict[str, tuple[int, Box]] = field(default_factory=dict)  # by target: generation of its key
 
     def push(self, target: str) -> bool:
         """What fits into the target's window; whether anything did."""
@@ -65,7 +67,7 @@ class Dispatcher:
     def _jobs(self, lives: list[Live], generation: int, alone: bool, calls: _Calls) -> list[Job]:
         """Signed together. A step whose secrets cannot be read, or which has no form on the wire, fails. `alone`: one
         machine only serves the target; `calls` of this push were resolved already."""
-        expires_at = expiry(utc_now())
+        expires_at = expiry()
         packed: list[tuple[str, bytes]] = []
         descriptions: list[str] = []
         for live in lives:
@@ -82,11 +84,18 @@ class Dispatcher:
             descriptions.append(self._description(live))
         if not packed:
             return []
-        sealed = signed_and_sealed(self.keys, lives[0].target, generation, packed)
+        sealed = signed_and_sealed(self.keys.signing, self._box(lives[0].target, generation), generation, packed)
         return [
             Job(dispatch, call_tuple(dispatch), description, content)
             for (dispatch, _), description, content in zip(packed, descriptions, sealed, strict=True)
         ]
+
+    def _box(self, target: str, generation: int) -> Box:
+        known, box = self._boxes.get(target, (-1, None))
+        if box is None or known != generation:
+            box = Box(self.keys.target_key(target, generation))
+            self._boxes[target] = (generation, box)
+        return box
 
     def _dispatch(self, live: Live, call: Invocation, expires_at: str, alone: bool) -> Dispatch:
         run = self.engine.runs[live.run_id]

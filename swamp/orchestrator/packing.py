@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from swamp.clock import iso
-from swamp.orchestrator.keys import OrchestratorKeys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from swamp.clock import Timepiece
 from swamp.wire.envelope import Box
 from swamp.wire.messages import GENERATION_BYTES, dispatch_place
 from swamp.wire.signing import sign_batch
@@ -16,18 +18,16 @@ from swamp.wire.signing import sign_batch
 LIFETIME = timedelta(days=1)
 
 
-def expiry(now: datetime) -> str:
-    """When a dispatch that is pushed now is over."""
-    return iso(now + LIFETIME)
+#: When a dispatch that is pushed now is over, as ISO text.
+expiry = Timepiece(lambda: time.time_ns() + LIFETIME // timedelta(microseconds=1) * 1000)
 
 
 def signed_and_sealed(
-    keys: OrchestratorKeys, target: str, generation: int, packed: Sequence[tuple[str, bytes]]
+    signing: Ed25519PrivateKey, box: Box, generation: int, packed: Sequence[tuple[str, bytes]]
 ) -> list[bytes]:
-    """(id, packed dispatch) of one batch, as they may lie in Redis."""
-    box = Box(keys.target_key(target, generation))
+    """(id, packed dispatch) of one batch, as they may lie in Redis. `box` has the target's key of this generation."""
     head = generation.to_bytes(GENERATION_BYTES, "big")
-    signed = sign_batch(keys.signing, [content for _, content in packed])
+    signed = sign_batch(signing, [content for _, content in packed])
     return [
         head + box.seal(content, dispatch_place(dispatch))
         for (dispatch, _), content in zip(packed, signed, strict=True)

@@ -6,9 +6,8 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
-from swamp.clock import iso
+from swamp.clock import Timepiece
 
 FIELDS = ("run", "step", "dispatch", "machine", "worker", "target")
 """What a line is about, where it is about that: a line of JSON has them as fields of their own. Who logs gives them as
@@ -37,8 +36,11 @@ class _Json(logging.Formatter):
         return json.dumps(document, ensure_ascii=False)
 
 
+_written = Timepiece()
+
+
 def _time(record: logging.LogRecord) -> str:
-    return iso(datetime.fromtimestamp(record.created, UTC))
+    return _written.text(int(record.created * 1e9))
 
 
 def log_to_stderr(*, as_json: bool, always: Mapping[str, str] | None = None) -> None:

@@ -35,7 +35,7 @@ def test_what_the_orchestrator_did_not_sign_is_not_run(stage: Stage, intruder: I
 
     owned, dispatch = stage.scratch / "owned", "node--forged-0-1"
     call = Invocation("m", "m", "command/shell", "execute", {"run": f"touch {owned}"})
-    content = pack_dispatch(Dispatch(dispatch, "node", 1, 1, expiry(utc_now()), "forged", "w", "j", "s", False, call))
+    content = pack_dispatch(Dispatch(dispatch, "node", 1, 1, expiry(), "forged", "w", "j", "s", False, call))
     stranger = Ed25519PrivateKey.generate()
     sealed = Box(keys.target_key("node", 1)).seal(sign_batch(stranger, [content])[0], dispatch_place(dispatch))
     push(client, "node", [Job(dispatch, b"", "", (1).to_bytes(4, "big") + sealed)], iso(utc_now()))
