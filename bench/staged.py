@@ -21,7 +21,8 @@ from typing import Any
 
 #: (stage, module, class or "", function): in the order of a step's way.
 STAGES = (
-    ("plan the run", "swamp.orchestrator.app", "", "plan_apart"),
+    ("plan the run", "swamp.workflows.remembered", "RememberedPlans", "make"),
+    ("find its plan again", "swamp.workflows.remembered", "RememberedPlans", "find"),
     ("read what machines said", "swamp.orchestrator.incoming", "Incoming", "collect"),
     ("open, order and apply it", "swamp.orchestrator.intake", "Intake", "apply"),
     ("write rows and events", "swamp.orchestrator.core", "Core", "_save"),

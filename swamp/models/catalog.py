@@ -22,11 +22,21 @@ def model_files(repo: Repo) -> list[Path]:
     return sorted(_named(repo, "*"), key=lambda path: (path.stem, path))
 
 
+def model_directories(repo: Repo) -> list[Path]:
+    """All directories where models may lie."""
+    return [Path(place) for place, _ in _walk(repo)]
+
+
+def model_place(repo: Repo, type_name: str, name: str) -> Path:
+    """The file in which a model has to be."""
+    return repo.models / type_name / f"{name}.yaml"
+
+
 def load_model(repo: Repo, path: Path) -> ModelDefinition:
     """The model in one file. Raises `Invalid` when it holds none, or another one than its place says."""
     source = path.relative_to(repo.root).as_posix()
     model = _parse(read(path, source), source)
-    place = _place(repo, model.type, model.name)
+    place = model_place(repo, model.type, model.name)
     if path != place:
         raise Invalid(
             f"{source} holds the model '{model.name}' of type {model.type}, which belongs elsewhere",
@@ -65,7 +75,7 @@ def find_model_file(repo: Repo, id_or_name: str) -> Path:
 
 def save_model(repo: Repo, model: ModelDefinition) -> Path:
     """Store a new model; its file. Raises `Invalid` when a model of that name exists, whatever its type."""
-    place = _place(repo, model.type, model.name)
+    place = model_place(repo, model.type, model.name)
     with one_at_a_time(repo.models):
         for taken in _named(repo, model.name):
             raise Invalid(
@@ -88,14 +98,16 @@ def delete_model(path: Path) -> None:
         ) from error
 
 
-def _place(repo: Repo, type_name: str, name: str) -> Path:
-    return repo.models / type_name / f"{name}.yaml"
+def _walk(repo: Repo) -> Iterator[tuple[str, list[str]]]:
+    """Each directory, and what is in it. Those that may not be read are an error (`OSError`), not silently empty as
+    with `rglob`."""
+    for place, directories, names in os.walk(repo.models, onerror=_refuse):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        yield place, names
 
 
 def _named(repo: Repo, pattern: str) -> Iterator[Path]:
-    """Directories that may not be read are an error (`OSError`), not silently empty as with `rglob`."""
-    for place, directories, names in os.walk(repo.models, onerror=_refuse):
-        directories[:] = [name for name in directories if not name.startswith(".")]
+    for place, names in _walk(repo):
         for name in fnmatch.filter(names, f"{pattern}.yaml"):
             path = Path(place, name)
             if not name.startswith(".") and path.is_file():

@@ -32,8 +32,8 @@ from swamp.orchestrator.slowness import Slowness
 from swamp.orchestrator.streaming import EventStream, Reader
 from swamp.tokens import store as tokens
 from swamp.wire.messages import SESSION_PATH
-from swamp.workflows.apart import plan_apart
 from swamp.workflows.plan import Plan, plan_probe
+from swamp.workflows.remembered import RememberedPlans
 
 log = logging.getLogger("swamp.orchestrator")
 
@@ -59,6 +59,9 @@ class Watchers:
         self._wake(set(self._waiting))
 
     def notify(self, runs: set[str]) -> None:
+        # Who comes to watch later will find what these were to be told of.
+        if not any(run in self._waiting for run in runs):
+            return
         try:
             self._loop.call_soon_threadsafe(self._wake, runs)
         except RuntimeError:
@@ -87,6 +90,7 @@ class App:
         self._watchers = watchers
         self._reception = reception
         self._repo_id = repo_id
+        self._plans = RememberedPlans(core.repo)
         enrollment = Enrollment(core, slowness)
         self._readiness = readiness = Readiness(lambda: why_not_ready(core))
         self.asgi = Starlette(
@@ -127,24 +131,21 @@ class App:
     async def _run(self, request: Request) -> Response:
         """Accept a run of a workflow, or a probe, and tell its events."""
         wanted = await _wanted(request)
-        run_id = wanted.run
-        if wanted.probe:
-            plan = plan_probe(wanted.probe)
-        else:
-            plan = await asyncio.to_thread(plan_apart, self._core.repo, wanted.workflow)
+        plan = plan_probe(wanted.probe) if wanted.probe else self._plans.find(wanted.workflow)
+        if plan is None:
+            plan = await asyncio.to_thread(self._plans.make, wanted.workflow)
         if self._core.remote_only:
             _check_remote(plan)
+        await asyncio.wrap_future(self._core.ask(partial(self._accept, wanted, plan)))
+        return self._stream(Guest.of(request), wanted.run, 0, True)
 
-        def accept(tx: sqlite3.Connection) -> None:
-            if journal.has_run(tx, run_id):  # asked for twice: the first answer got lost
-                return
-            _check_targets(tx, plan)
-            what = f"a probe of {wanted.probe}" if wanted.probe else f"workflow {plan.workflow_name}"
-            log.info("run %s received: %s", run_id, what, extra={"run": run_id})
-            self._core.engine.accept(tx, run_id, plan, wanted.timeout)
-
-        await asyncio.wrap_future(self._core.ask(accept))
-        return self._stream(Guest.of(request), run_id, 0, True)
+    def _accept(self, wanted: _Wanted, plan: Plan, tx: sqlite3.Connection) -> None:
+        if journal.has_run(tx, wanted.run):  # asked for twice: the first answer got lost
+            return
+        _check_targets(tx, plan)
+        what = f"a probe of {wanted.probe}" if wanted.probe else f"workflow {plan.workflow_name}"
+        self._core.pace.always("run %s received: %s", wanted.run, what, about=partial(dict, run=wanted.run))
+        self._core.engine.accept(tx, wanted.run, plan, wanted.timeout)
 
     async def _events(self, request: Request) -> Response:
         run_id = request.path_params["run"]

@@ -24,6 +24,11 @@ def workflow_files(repo: Repo) -> list[Path]:
     return sorted(path for path in found if path.suffix == ".yaml" and not path.name.startswith(".") and path.is_file())
 
 
+def workflow_place(repo: Repo, name: str) -> Path:
+    """The file in which a workflow has to be."""
+    return repo.workflows / f"{name}.yaml"
+
+
 def load_workflow(repo: Repo, path: Path) -> Workflow:
     """The workflow in one file. Raises `Invalid` when it holds none, or one of another name than the file's."""
     source = source_of(repo, path)
@@ -67,7 +72,7 @@ def save(repo: Repo, workflow: Workflow, text: str) -> Path:
 
     Raises `Invalid` when its name or its id is taken.
     """
-    place = repo.workflows / f"{workflow.name}.yaml"
+    place = workflow_place(repo, workflow.name)
     with one_at_a_time(repo.workflows):
         for path in workflow_files(repo):
             if path != place and _has_id(repo, path, workflow.id):
