@@ -16,7 +16,7 @@ from swamp.wire.messages import Dispatch
 SHORT_MS = 20.0  #: steps that lately took less are taken and begun ahead
 INSTANT_MS = 1.0  #: below this nothing is gained by counting: there is no shorter time than this
 BATCH = 64  #: steps begun together; instant ones run one after the other
-PERIOD = 0.03  #: seconds from one round trip to the next, while the slots have enough short work
+PERIOD = 0.06  #: seconds from one round trip to the next, while the slots have enough short work
 STALLED = 0.25  #: seconds that begun work may wait for a slot; then it goes back
 
 
