@@ -52,7 +52,7 @@ class RedisAddress:
         return connect(self.location, ca_certificate=self.ca_certificate)
 
     def listener(self) -> Client:
-        """A connection to hear by. Redis-py takes six times as long over what it hears."""
+        """A connection to hear by. redis-py takes four to six times as long over what it hears."""
         login = (self.location.username, self.location.password)
         return Client(partial(dial, self.location.url, self.ca_certificate), *login)
 
