@@ -59,9 +59,10 @@ class RememberedPlans:
 
     def _made_of(self, name: str, plan: Plan) -> dict[str, _Stamps] | None:
         """What the plan depends on; None if that is too much, or more than files tell."""
-        if name != plan.workflow_name or len(plan.steps) > MOST_STEPS or any(secrets_of(call) for call in plan.calls):
-            return None  # an id may come to stand in another file; a secret may be deleted from its vault
-        # The directories, because a model may appear a second time, of another type.
+        if len(plan.steps) > MOST_STEPS or any(secrets_of(call) for call in plan.calls):
+            return None  # a secret may be deleted from its vault
+        # No file is called as an id, by which a workflow can be asked for as well: the id may come to stand in another
+        # one. The directories, because a model may appear a second time, of another type.
         paths = [workflow_place(self._repo, name), *model_directories(self._repo)]
         paths += {model_place(self._repo, call.model_type, call.model_name) for call in plan.calls}
         if len(paths) > MOST_FILES:

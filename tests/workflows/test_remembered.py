@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from swamp.errors import SwampError
 from swamp.repo import Repo
+from swamp.vaults.catalog import create_vault, open_vault
 from swamp.workflows import remembered
 from swamp.workflows.local import plan_of_workflow
 from swamp.workflows.remembered import RememberedPlans
@@ -133,23 +136,30 @@ def test_a_file_elsewhere_is_nobodys_business(repo: Repo) -> None:
 
 
 def test_what_changed_just_now_may_change_again_unseen(repo: Repo) -> None:
-    now = time.time_ns()
-    assert learnt(repo, lambda: now).find("greet") is None
+    paths = [repo.workflows / "greet.yaml", repo.models, *repo.models.rglob("*")]
+    changed = max(path.stat().st_ctime_ns for path in paths)
+    assert learnt(repo, lambda: changed + remembered.TICK // 2).find("greet") is None
+    assert learnt(repo, lambda: changed + remembered.TICK + 1).find("greet") is not None
     # A file system that seems to know whole seconds only tells less.
-    for path in (repo.workflows / "greet.yaml", *repo.models.rglob("*"), repo.models):
-        os.utime(path, ns=(now, (now // 10**9 + 1) * 10**9))
-    assert learnt(repo, lambda: now + 10 * remembered.TICK + 10**9).find("greet") is None
-    assert learnt(repo, lambda: now + remembered.COARSE_TICK + 2 * 10**9).find("greet") is not None
+    second = (changed // 10**9 + 60) * 10**9
+    for path in paths:
+        os.utime(path, ns=(second, second))
+    assert learnt(repo, lambda: second + remembered.COARSE_TICK // 2).find("greet") is None
+    assert learnt(repo, lambda: second + remembered.COARSE_TICK + 1).find("greet") is not None
 
 
 def test_a_plan_with_secrets_looks_for_them_each_time(repo: Repo) -> None:
-    """A vault may lose one without any file here being changed."""
-    path = shell(repo) / "again.yaml"
-    path.write_text(model("again", "echo ${{ vault.get(store, key) }}"))
+    """A vault may lose one without any file of the plan being changed."""
+    create_vault(repo, "local_encryption", "store", uuid.UUID(int=4), datetime.now(UTC))
+    vault = open_vault(repo, "store")
+    vault.put("key", "secret")
+    (shell(repo) / "again.yaml").write_text(model("again", "echo ${{ vault.get('store', 'key') }}"))
     plans = RememberedPlans(repo, later)
+    assert plans.make("greet").workflow_name == "greet"
+    assert plans.find("greet") is None
+    vault.delete("key")
     with pytest.raises(SwampError, match="store"):
         plans.make("greet")
-    assert plans.find("greet") is None
 
 
 def test_by_its_id_a_workflow_is_looked_for_each_time(repo: Repo) -> None:
