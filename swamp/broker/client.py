@@ -82,14 +82,20 @@ class Client:
             raise RedisTrouble(str(error)) from error
 
     def hear(self, seconds: float) -> Any:  # noqa: ANN401 - what a server may say
-        """What the server says without being asked, once subscribed; None when it says nothing for so long."""
+        """What the server says without being asked, once subscribed; None when it says nothing for so long.
+
+        Raises `RedisTrouble`, also for an error that it says.
+        """
         try:
             self._socket.settimeout(seconds)
-            return self._read()
+            heard = self._read()
         except TimeoutError:
             return None
         except OSError as error:
             raise RedisTrouble(str(error)) from error
+        if isinstance(heard, RedisTrouble):
+            raise heard
+        return heard
 
     def cut(self) -> None:
         """End the connection at its socket, so that a thread that waits in it comes back."""

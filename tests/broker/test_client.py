@@ -89,6 +89,9 @@ def test_who_has_subscribed_hears_what_is_published(client: Client, full: redis.
     assert [client.hear(5), client.hear(5)] == [[b"message", b"bell", b"ding"], [b"message", b"bell", b"dong"]]
     client.say("PING")
     assert client.hear(5) == [b"pong", b""]
+    client.say("GET", "k")  # not while subscribed
+    with pytest.raises(RedisTrouble, match=r"(?i)get"):
+        client.hear(5)
     client.cut()
     with pytest.raises(RedisTrouble):
         client.hear(5)
