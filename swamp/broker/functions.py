@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import msgpack
 
 from swamp.broker import keyspace
+from swamp.values import value
 
 if TYPE_CHECKING:
     from swamp.broker.client import Client
@@ -68,7 +69,7 @@ class Exchange:
     ring: bool = True  #: call the orchestrator; for what has time, its sweep is soon enough
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exchanged:
     """Statuses in the order of the request, and the claimed work."""
 
@@ -114,7 +115,7 @@ def _exchanged(reply: object) -> Exchanged:
     return Exchanged(finish, begin, say, pairs)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """A message from a machine, as it lies in Redis: nothing in it is believed before it was opened."""
 
@@ -124,7 +125,7 @@ class Message:
     result: bytes  #: sealed; empty without, or where it is gone
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Collected:
     """What a machine has said that was not freed yet, in order, and what it has claimed."""
 
@@ -166,7 +167,7 @@ def free(client: Speaks, machines: Iterable[tuple[str, str, Sequence[str]]]) -> 
     _call(client, "free", {"machines": list(machines)})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """A dispatch on its way into a queue."""
 
@@ -191,7 +192,7 @@ def push(
     _call(client, "push", request)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Seen:
     """What RQ's tools see of a target."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from swamp.errors import Invalid, NotFound
+from swamp.values import value
 
 # ---------------------------------------------------------------------- runs
 
@@ -157,7 +158,7 @@ def get_run(tx: sqlite3.Connection, name: str) -> RunRow:
 # ---------------------------------------------------------------------- steps
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepRow:
     position: int
     status: str
@@ -222,7 +223,7 @@ def read_events(tx: sqlite3.Connection, run_id: str, after: int = 0) -> Iterator
 # ---------------------------------------------------------------------- dispatches
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DispatchRow:
     id: str
     run_id: str

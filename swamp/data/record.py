@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from swamp.values import value
 
 
-@dataclass(frozen=True)
+@value
 class Origin:
     """Which run, job and step produced data, and where. Empty text where there is none."""
 
@@ -18,7 +20,7 @@ class Origin:
     machine: str = ""
 
 
-@dataclass(frozen=True)
+@value
 class Blob:
     """Content that lies in the content-addressed files already."""
 
@@ -26,7 +28,7 @@ class Blob:
     size: int  #: bytes
 
 
-@dataclass(frozen=True)
+@value
 class Output:
     """One thing a method produced, before it has a version.
 

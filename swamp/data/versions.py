@@ -15,9 +15,10 @@ from swamp.data.ids import new_version_id
 from swamp.data.record import Blob, Origin, Output
 from swamp.errors import NotFound
 from swamp.names import did_you_mean
+from swamp.values import value
 
 
-@dataclass(frozen=True)
+@value
 class NewData:
     """An output that becomes a version."""
 
@@ -29,7 +30,7 @@ class NewData:
     created_at: str  #: ISO 8601, as `swamp.clock.iso` writes it
 
 
-@dataclass(frozen=True)
+@value
 class Added:
     """What an output became."""
 
@@ -209,7 +210,7 @@ def read_content(tx: sqlite3.Connection, blobs: Path, version: Version) -> bytes
     return read_blob(blobs, version.checksum) if content is None else bytes(content)
 
 
-@dataclass(frozen=True)
+@value
 class _Placed:
     """Content as its row holds it."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from swamp.data.record import Output
+from swamp.values import value
 
 
-@dataclass(frozen=True)
+@value
 class Invocation:
     """Everything that a machine needs to run one method."""
 
@@ -23,7 +24,7 @@ class Invocation:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True)
+@value
 class Outcome:
     """What came of an invocation. A failed one may have outputs too."""
 

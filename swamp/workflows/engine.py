@@ -19,6 +19,7 @@ from swamp.data import journal
 from swamp.data.record import Origin
 from swamp.data.versions import NewData, add_versions
 from swamp.models.invocation import Invocation, Outcome
+from swamp.values import value
 from swamp.workflows.events import Event
 from swamp.workflows.plan import Plan, plan_from_json
 from swamp.workflows.run import ENDED, Run, StepEnd, StepRecord
@@ -28,7 +29,7 @@ from swamp.workflows.run import ENDED, Run, StepEnd, StepRecord
 HANDED_OUT = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """A step that may start now."""
 
@@ -50,7 +51,7 @@ class Saved:
     step_ends: list[StepEnd] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Finished:
     run_id: str
     position: int

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swamp.data.record import Blob, Output
 from swamp.models.invocation import Invocation, Outcome
+from swamp.values import value
 from swamp.wire.codec import Malformed, pack
-from swamp.wire.messages.fields import as_map, checksum, moment, take, text_map, text_or_null, texts
+from swamp.wire.messages.fields import Fields, as_map, checksum, moment, take, text_map, text_or_null, texts
 
 #: Before a sealed dispatch stands the generation of the target's key that opens it, big-endian.
 GENERATION_BYTES = 4
 MOST_GENERATIONS = (1 << 8 * GENERATION_BYTES) - 1
+
+
+_STEP = Fields(
+    dispatch=str, target=str, attempt=int, incarnation=int, run=str, workflow=str, job=str, step=str, grant=bool
+)
+_CALL = Fields(modelId=str, model=str, modelType=str, method=str, arguments=dict)
+_RESULT = Fields(status=str, outputs=list, durationMs=int)
+_OUTPUT = Fields(spec=str, name=str, type=str, contentType=str)
 
 
 def result_place(dispatch: str) -> bytes:
@@ -24,7 +31,7 @@ def dispatch_place(dispatch: str) -> bytes:
     return b"dispatch " + dispatch.encode()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dispatch:
     """One attempt to execute one step, as the worker opens it."""
 
@@ -69,27 +76,12 @@ def pack_dispatch(dispatch: Dispatch) -> bytes:
 def unpack_dispatch(data: bytes) -> Dispatch:
     """Raises `Malformed`."""
     message = as_map(data)
-    return Dispatch(
-        id=take(message, "dispatch", str),
-        target=take(message, "target", str),
-        attempt=take(message, "attempt", int),
-        incarnation=take(message, "incarnation", int),
-        expires_at=moment(message, "expiresAt"),
-        run_id=take(message, "run", str),
-        workflow=take(message, "workflow", str),
-        job=take(message, "job", str),
-        step=take(message, "step", str),
-        grant=take(message, "grant", bool),
-        invocation=Invocation(
-            model_id=take(message, "modelId", str),
-            model_name=take(message, "model", str),
-            model_type=take(message, "modelType", str),
-            method=take(message, "method", str),
-            arguments=take(message, "arguments", dict),
-            tags=text_map(message, "tags"),
-            secrets=texts(message, "secrets"),
-        ),
-    )
+    identity, target, attempt, incarnation, run_id, workflow, job, step, grant = _STEP.of(message)
+    model_id, model_name, model_type, method, arguments = _CALL.of(message)
+    tags, secrets = text_map(message, "tags"), texts(message, "secrets")
+    call = Invocation(model_id, model_name, model_type, method, arguments, tags, secrets)
+    expires_at = moment(message, "expiresAt")
+    return Dispatch(identity, target, attempt, incarnation, expires_at, run_id, workflow, job, step, grant, call)
 
 
 def pack_result(outcome: Outcome) -> bytes:
@@ -123,36 +115,28 @@ def pack_result(outcome: Outcome) -> bytes:
 def unpack_result(data: bytes) -> Outcome:
     """Raises `Malformed`."""
     message = as_map(data)
-    status = take(message, "status", str)
+    status, items, duration_ms = _RESULT.of(message)
     if status not in ("succeeded", "failed", "canceled"):
         raise Malformed(f"'{status}' is no way for a step to end")
-    outputs = []
-    for item in take(message, "outputs", list):
-        if not isinstance(item, dict):
-            raise Malformed("an output of a result is no map")
-        data_type = take(item, "type", str)
-        if data_type not in ("resource", "file"):
-            raise Malformed(f"'{data_type}' is no type of data")
-        content = item.get("content")
-        if isinstance(content, dict):
-            content = Blob(checksum(content), take(content, "size", int))
-        elif not isinstance(content, bytes):
-            raise Malformed("an output of a result has no content")
-        outputs.append(
-            Output(
-                spec_name=take(item, "spec", str),
-                name=take(item, "name", str),
-                data_type=data_type,
-                content_type=take(item, "contentType", str),
-                content=content,
-                tags=text_map(item, "tags"),
-            )
-        )
     return Outcome(
-        status=status,
-        error=text_or_null(message, "error"),
-        outputs=tuple(outputs),
-        started_at=moment(message, "startedAt"),
-        ended_at=moment(message, "endedAt"),
-        duration_ms=take(message, "durationMs", int),
+        status,
+        text_or_null(message, "error"),
+        tuple(_output(item) for item in items),
+        moment(message, "startedAt"),
+        moment(message, "endedAt"),
+        duration_ms,
     )
+
+
+def _output(item: object) -> Output:
+    if not isinstance(item, dict):
+        raise Malformed("an output of a result is no map")
+    spec_name, name, data_type, content_type = _OUTPUT.of(item)
+    if data_type not in ("resource", "file"):
+        raise Malformed(f"'{data_type}' is no type of data")
+    content = item.get("content")
+    if isinstance(content, dict):
+        content = Blob(checksum(content), take(content, "size", int))
+    elif not isinstance(content, bytes):
+        raise Malformed("an output of a result has no content")
+    return Output(spec_name, name, data_type, content_type, content, text_map(item, "tags"))

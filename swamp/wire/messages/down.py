@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from swamp.values import value
 from swamp.wire.codec import Malformed, pack
 from swamp.wire.messages.fields import as_map, take
 
@@ -11,7 +10,7 @@ from swamp.wire.messages.fields import as_map, take
 DOWN = b"down"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Acknowledge:
     """Everything of this epoch up to this number is on disk."""
 
@@ -19,7 +18,7 @@ class Acknowledge:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancel:
     """End the step: TERM, and KILL after `grace` seconds."""
 
@@ -28,7 +27,7 @@ class Cancel:
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Grant:
     """This start of this machine may begin the dispatch; nobody else may."""
 
@@ -39,7 +38,7 @@ class Grant:
 DownBody = Acknowledge | Cancel | Grant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Down:
     boot: str  #: the start of the orchestrator that says it
     number: int  #: grows within the boot

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, TypeVar, cast
 
 from swamp.clock import from_iso
 from swamp.wire.codec import Malformed, unpack
@@ -13,6 +15,8 @@ from swamp.wire.envelope import KEY_SIZE
 T = TypeVar("T")
 
 LONGEST = 1e9  #: seconds that anybody may ask for
+
+_ROOM = 1 << 63  # the first number for which SQLite has no room
 
 #: Times as `clock.iso` writes them: they go to tools that read nothing else.
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
@@ -24,9 +28,32 @@ def take(message: Mapping[str, object], key: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise Malformed(f"a message holds no {kind.__name__} under '{key}'")
     # bool is an int to isinstance, and no number to us; nor is there room in the database for more than 63 bits.
-    if kind is int and (isinstance(value, bool) or not 0 <= cast("int", value) < 1 << 63):
+    if kind is int and (isinstance(value, bool) or not 0 <= cast("int", value) < _ROOM):
         raise Malformed(f"a message holds no number from 0 under '{key}'")
     return value
+
+
+class Fields:
+    """Several values at once: looked at together, because nearly every message holds what it should."""
+
+    def __init__(
+        self, **kinds: type[str] | type[int] | type[bool] | type[list[object]] | type[dict[str, object]]
+    ) -> None:
+        """The kind of each, by key; two or more."""
+        self._kinds = kinds
+        self._get = itemgetter(*kinds)
+        self._types = tuple(kinds.values())
+        self._numbers = [place for place, kind in enumerate(kinds.values()) if kind is int]
+
+    def of(self, message: Mapping[str, object]) -> tuple[Any, ...]:
+        """In the order of the kinds, what `take` gives for each, and raises."""
+        try:
+            values: tuple[Any, ...] = self._get(message)
+        except KeyError:
+            values = ()
+        if tuple(map(type, values)) == self._types and all(0 <= values[place] < _ROOM for place in self._numbers):
+            return values
+        return tuple(take(message, key, kind) for key, kind in self._kinds.items())
 
 
 def text_or_null(message: Mapping[str, object], key: str) -> str | None:
@@ -37,12 +64,18 @@ def text_or_null(message: Mapping[str, object], key: str) -> str | None:
 def moment(message: Mapping[str, object], key: str) -> str:
     """A time as `clock.iso` writes it."""
     text = take(message, key, str)
+    if not is_moment(text):
+        raise Malformed(f"a message holds no time under '{key}'")
+    return text
+
+
+@lru_cache(maxsize=1024)  # what travels together was made together
+def is_moment(text: str) -> bool:
+    """Whether it is a time as `clock.iso` writes it."""
     try:
-        if _MOMENT.fullmatch(text) and from_iso(text):
-            return text
+        return _MOMENT.fullmatch(text) is not None and from_iso(text) is not None
     except ValueError:
-        pass
-    raise Malformed(f"a message holds no time under '{key}'")
+        return False
 
 
 def moment_or_null(message: Mapping[str, object], key: str) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from swamp.values import value
 from swamp.wire.codec import Malformed, pack
 from swamp.wire.messages.fields import as_map, moment, take, texts
 
@@ -11,7 +10,7 @@ from swamp.wire.messages.fields import as_map, moment, take, texts
 UP = b"up"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """The step's child process starts now. Comes with the removal of the claim, in one step of the server."""
 
@@ -19,7 +18,7 @@ class Started:
     at: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dropped:
     """The claim was gone (taken back) when the step should have begun. Nothing was started.
 
@@ -30,7 +29,7 @@ class Dropped:
     dispatch: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Declined:
     """The machine will not run this dispatch, and gives its claim up. `reason`:
 
@@ -50,28 +49,28 @@ class Declined:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wants:
     """The machine has claimed a dispatch that needs a grant, and would begin it."""
 
     dispatch: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutputLines:
     dispatch: str
     stream: str  #: `stdout` or `stderr`
     text: str  #: whole lines, without the last newline
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finished:
     """The result lies in the results hash."""
 
     dispatch: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Inventory:
     """What the machine has, said after every join and before it leaves; what it does not name it does not have."""
 
@@ -81,7 +80,7 @@ class Inventory:
     dropped: tuple[str, ...]  #: claims of which it cannot know whether they were begun; it started none of them
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heartbeat:
     """Has numbers of its own (1, 2, 3 … within the epoch): a lost one costs nothing, a repeated one proves nothing."""
 
@@ -95,7 +94,7 @@ class Heartbeat:
 UpBody = Wants | Started | Dropped | Declined | OutputLines | Finished | Inventory | Heartbeat
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Up:
     epoch: int  #: the boot of the worker that says it
     number: int  #: 1, 2, 3 … within the epoch, no gaps; heartbeats count by themselves
