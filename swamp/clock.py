@@ -57,6 +57,11 @@ def from_iso(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def later(moment: str, seconds: float) -> str:
+    """A moment so many seconds later, as `iso` writes it."""
+    return moment if seconds < 0.001 else iso(from_iso(moment) + timedelta(seconds=seconds))
+
+
 def parse_duration(text: str, of: str = "") -> timedelta:
     """A duration such as `90s`, `15m`, `1h`, `7d`, `2w`, `3mo` (30 days each) or `1y` (365 days).
 

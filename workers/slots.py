@@ -7,7 +7,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from swamp.clock import iso_now
@@ -15,20 +16,32 @@ from swamp.data.record import Blob
 from swamp.models.invocation import Outcome
 from swamp.models.invoke import Cancellation, Surroundings, invoke
 from swamp.models.kept import spawner_that_leaves_nothing
+from swamp.models.spawner import NotBegun
+from swamp.values import value
 from swamp.wire.messages import LARGEST_CONTENT, Dispatch
 
 #: Bytes of an output above which it travels by itself instead of in the result.
 BIG = 64 * 1024
 
+#: Steps that wait for their turn where programs are started, and not here.
+AHEAD = 4
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class StepSaid:
     dispatch: str
     stream: str
     lines: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
+class StepNotBegun:
+    """It was given back while it waited for a slot: it was not started."""
+
+    dispatch: str
+
+
+@value
 class StepEnded:
     dispatch: Dispatch
     outcome: Outcome  #: big outputs are `Blob`s
@@ -44,17 +57,22 @@ class Slots:
         machine: str,
         directory: Path,
         environment: Mapping[str, str],
-        tell: Callable[[StepSaid | StepEnded], None],
+        tell: Callable[[StepSaid | StepEnded | StepNotBegun], None],
     ) -> None:
         self.count = count
         self._machine = machine
         self._directory = directory
         self._environment = environment
         self._tell = tell
-        self._spawner = spawner_that_leaves_nothing()
+        # No more than `count` programs run at once: the spawner sees to that. With a few threads more the next ones
+        # wait there already when one ends, so that no processor waits for this process.
+        self._spawner = spawner_that_leaves_nothing(count)
+        self._most_threads = count + (min(count, AHEAD) if self._spawner.has_a_queue else 0)
         self._line: queue.SimpleQueue[str] = queue.SimpleQueue()
         # In line and not started. Whoever takes a step out of it, a slot or the loop, has it: `pop` is one operation.
         self._unstarted: dict[str, tuple[Dispatch, Cancellation]] = {}
+        self._asked: dict[str, Cancellation] = {}  # of these the spawner knows; some of them run
+        self._begun: set[str] = set()  # these run, as far as is known
         self._threads = 0
         self.running: dict[str, Cancellation] = {}  #: by dispatch, those in line too; belongs to the loop's thread
         self.started_at = 0.0  #: monotonic seconds; when a slot last took a step
@@ -62,7 +80,8 @@ class Slots:
     @property
     def unstarted(self) -> int:
         """How many steps stand in line."""
-        return len(self._unstarted)
+        free = max(0, self.count - len(self._begun))
+        return len(self._unstarted) + max(0, len(self._asked) - free)
 
     @property
     def busy(self) -> bool:
@@ -73,19 +92,23 @@ class Slots:
         """Run the step as soon as a slot is free."""
         cancellation = Cancellation()
         self.running[dispatch.id] = cancellation
-        if not self._unstarted:
+        if not self._unstarted and not self._asked:
             self.started_at = time.monotonic()  # nothing had to wait until now
         self._unstarted[dispatch.id] = (dispatch, cancellation)
-        if self._threads < self.count:
+        if self._threads < self._most_threads:
             self._threads += 1
             threading.Thread(target=self._serve, name=f"slot {self._threads}", daemon=True).start()
         self._line.put(dispatch.id)
 
     def give_back(self) -> list[str]:
-        """Take out of the line whatever no slot has taken yet; it will never be started here."""
+        """Take out of the line whatever no slot has taken yet; it will never be started here. Of what the spawner knows
+        already it is told (`StepNotBegun`) if it was not too late for it."""
         given = [dispatch for dispatch in list(self._unstarted) if self._unstarted.pop(dispatch, None)]
         for dispatch in given:
             self.ended(dispatch)
+        for cancellation in list(self._asked.values()):
+            cancellation.withdraw()
+            self.started_at = time.monotonic()  # not asked for again before there was time to answer
         return given
 
     def answer(self, dispatch: Dispatch) -> StepEnded:
@@ -123,16 +146,33 @@ class Slots:
             if taken is None:
                 continue
             dispatch, cancellation = taken
-            self.started_at = time.monotonic()
-
-            def emit(stream: str, lines: bytes, of: str = dispatch.id) -> None:
-                self._tell(StepSaid(of, stream, lines))
-
+            self._asked[dispatch.id] = cancellation
             surroundings = Surroundings(
-                self._directory, self._environment, emit, cancellation, self._machine, self._spawner
+                self._directory,
+                self._environment,
+                partial(self._emit, dispatch.id),
+                cancellation,
+                self._machine,
+                self._spawner,
+                partial(self._has_begun, dispatch.id),
             )
-            outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, iso_now))
-            self._tell(StepEnded(dispatch, outcome, contents))
+            try:
+                outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, iso_now))
+            except NotBegun:
+                self._tell(StepNotBegun(dispatch.id))
+            else:
+                self._tell(StepEnded(dispatch, outcome, contents))
+            finally:
+                self._asked.pop(dispatch.id, None)
+                self._begun.discard(dispatch.id)
+
+    def _emit(self, dispatch: str, stream: str, lines: bytes) -> None:
+        self._tell(StepSaid(dispatch, stream, lines))
+
+    def _has_begun(self, dispatch: str) -> None:
+        self._begun.add(dispatch)
+        self._asked.pop(dispatch, None)
+        self.started_at = time.monotonic()
 
 
 def _lighten(outcome: Outcome) -> tuple[Outcome, dict[str, bytes]]:

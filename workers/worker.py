@@ -47,7 +47,7 @@ from workers.outbox import Outbox
 from workers.output import LiveOutput
 from workers.results import Results
 from workers.seen import SeenList
-from workers.slots import Slots, StepEnded, StepSaid
+from workers.slots import Slots, StepEnded, StepNotBegun, StepSaid
 from workers.starter import Starter
 from workers.voice import Beginning, Voice
 
@@ -83,7 +83,7 @@ class _Again:
 
 _Item = (
     Joined | NotJoined | SessionOver | Delivered | Undeliverable | _Stop | _Again
-    | Claimed | Said | Broken | StepSaid | StepEnded
+    | Claimed | Said | Broken | StepSaid | StepEnded | StepNotBegun
 )  # fmt: skip
 
 
@@ -223,6 +223,9 @@ class Worker:
                 self._output.tell(item)
             case StepEnded():
                 self._results.ended.append(item)
+            case StepNotBegun():
+                self._slots.ended(item.dispatch)
+                self._was_given_back([item.dispatch])
             case Claimed() if item.link is self._membership.link:
                 item.link.waiting = False
                 self._more = item.more
@@ -296,11 +299,13 @@ class Worker:
         self._give_back_all()
 
     def _give_back_all(self) -> None:
-        given = self._slots.give_back()
-        self._claims.seen.was_not_started(given)
-        for dispatch in given:
-            self._voice.say(Dropped(dispatch))
+        self._was_given_back(self._slots.give_back())
         self._claims.decline_opened()
+
+    def _was_given_back(self, dispatches: list[str]) -> None:
+        self._claims.seen.was_not_started(dispatches)
+        for dispatch in dispatches:
+            self._voice.say(Dropped(dispatch))
 
     def _appetite(self) -> int:
         """How many dispatches more to take now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,22 +16,19 @@ from swamp.models.spawner import NotStarted, why_not_started
 class Direct:
     """The spawner for systems without a keeper, and for where nothing is to be ended."""
 
+    has_a_queue = False
+
     def start(self) -> None:
         pass
 
     def close(self, *, leave: bool = False) -> None:
         pass
 
-    def spawn(
-        self,
-        command: Sequence[str],
-        executable: str,
-        directory: Path,
-        environment: Mapping[str, str],
-        stdout: int,
-        stderr: int,
-    ) -> Child:
+    def spawn(self, command: Sequence[str], executable: str, directory: Path, environment: Mapping[str, str]) -> Child:
+        pipes = list[int]()
         try:
+            pipes += os.pipe()
+            pipes += os.pipe()
             # Nothing here needs a function to run in the child, so CPython uses vfork: the start costs the same in a
             # process of any size.
             process = subprocess.Popen(
@@ -39,18 +37,22 @@ class Direct:
                 cwd=str(directory),
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=pipes[1],
+                stderr=pipes[3],
                 start_new_session=True,
             )
+            outputs = (pipes[0], pipes[2])
+            pipes = [pipes[1], pipes[3]]
         except ValueError as error:
             raise NotStarted(f"The command cannot be started: {error}") from error
         except OSError as error:
             of_directory = error.filename == str(directory)
-            raise NotStarted(
-                why_not_started(error.errno or 0, executable, directory, of_directory=of_directory)
-            ) from error
-        return Child(process)
+            why = why_not_started(error.errno or 0, executable, directory, of_directory=of_directory)
+            raise NotStarted(why) from error
+        finally:
+            for descriptor in pipes:
+                os.close(descriptor)
+        return Child(process, outputs)
 
 
 DIRECT = Direct()
@@ -59,11 +61,20 @@ DIRECT = Direct()
 class Child:
     """A `Program` that is a child of this process."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], outputs: tuple[int, int]) -> None:
         self._process = process
+        self.began = time.monotonic()
+        self.printed = (b"", b"")
+        self.outputs: tuple[int, int] | None = outputs
         self.exit_code: int | None = None
         self.fault: str | None = None
         self.exit_fd: int | None = None
+
+    def ends_soon(self) -> bool:
+        return False
+
+    def withdraw(self) -> None:
+        pass
 
     def look(self) -> None:
         self.exit_code = self._process.poll()

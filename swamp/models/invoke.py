@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from swamp.clock import later
 from swamp.models import probe, shell
 from swamp.models.invocation import Invocation, Outcome
 from swamp.models.redaction import RedactedLines, Redactor
+from swamp.models.spawner import NotBegun
 from swamp.models.surroundings import Cancellation, Ending, Surroundings
 
 __all__ = ["Cancellation", "Surroundings", "invoke"]
@@ -29,7 +31,8 @@ def invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[],
 
     What it says and what comes of it holds none of the invocation's secrets. Whatever goes wrong in the method is in
     the outcome and raises nothing. Only what is aimed at this very process, such as a `KeyboardInterrupt`, passes
-    through, after the method's processes were ended.
+    through, after the method's processes were ended; and `NotBegun`, when it was withdrawn while it waited for its
+    turn.
     """
     if not invocation.secrets:
         return _invoke(invocation, surroundings, now)
@@ -55,9 +58,9 @@ def _invoke(invocation: Invocation, surroundings: Surroundings, now: Callable[[]
         status=ending.status,
         error=ending.error,
         outputs=ending.outputs,
-        started_at=started_at,
+        started_at=later(started_at, ending.waited),
         ended_at=now(),
-        duration_ms=round((time.monotonic() - clock) * 1000),
+        duration_ms=round((time.monotonic() - clock - ending.waited) * 1000),
     )
 
 
@@ -71,6 +74,8 @@ def _ending(invocation: Invocation, surroundings: Surroundings, started_at: str)
         )
     try:
         return run(invocation, surroundings, started_at)
+    except NotBegun:
+        raise
     except Exception as error:
         # A method is foreign ground: its mistakes end the step, never the worker that runs it.
         return Ending("failed", f"{type(error).__name__}: {error}")

@@ -1,21 +1,37 @@
 """The keeper: a small process that starts the steps of its owner, and leaves none of them behind.
 
-`swamp.models.kept` starts it as `python -I -S keeper.py <descriptor of a socket> <mark>`; it imports nothing of Swamp
-and little else, so that it is small and soon there. Whatever a step leaves behind becomes the keeper's own child (it is
-a "child subreaper", Linux), so nothing that a step starts is ever lost sight of: not in a session of its own, nor after
-a double fork. When the socket ends, its owner has ended, however that came; then the keeper ends all of them, and goes.
+`swamp.models.kept` starts it as `python -I -S keeper.py <descriptor of a socket> <mark> <most>`; it imports nothing of
+Swamp and little else, so that it is small and soon there. Whatever a step leaves behind becomes the keeper's own child
+(it is a "child subreaper", Linux), so nothing that a step starts is ever lost sight of: not in a session of its own,
+nor after a double fork. When the socket ends, its owner has ended, however that came; then the keeper ends all of them,
+and goes.
 
-Requests, one a packet, fields parted by NUL (which is in no argument and no environment):
+The owner says on the socket, one a packet, fields parted by NUL (which is in no argument and no environment):
 
-    start  token executable directory n argument₁ … argumentₙ name=value …    + descriptors: status, stdout, stderr
-    end    token signal                                                        TERM once, or KILL until nothing is left
-    leave                                                                      go now, and end nothing of what is left
+    line                                                        + descriptor: a line for steps, one at a time
+    end    token signal                                         TERM once, or KILL until nothing is left
+    withdraw   token                                            do not start it, if it waits for its turn
+    leave                                                       go now, and end nothing of what is left
 
-A request too long for a packet is empty and has a fourth descriptor: a file that holds it.
+and on a line, when there is no step on it:
 
-A step's status pipe says `exit <code>` (minus the signal's number if a signal ended it), or `directory <errno>` or
-`program <errno>` if the step could not be started. Its end means that nothing is left to tell: of a step that was to be
-ended, that no process of it is left.
+    token executable directory n argument₁ … argumentₙ name=value …     start it, or, if `most` run, as soon as one ends
+
+A step that is too long for a packet is empty and has a descriptor: a file that holds it. On its line is told of a step:
+
+    ended <code> <n> <began>   it has exited, and these are its outputs: n bytes of the first, then the other  (the end)
+    on <n> <began>             it takes longer, or its outputs do, of which this much has come so far; the rest comes
+                               through the descriptors                                 + descriptors: stdout, stderr
+    exit <code>                it has exited; it was to be ended, and perhaps not all of it is
+    over                       behind that: no process of it is left                                           (the end)
+    exit <code> over           it has exited by itself                                                         (the end)
+    withdrawn                  it was not started and never will be                                            (the end)
+    directory <errno>          it could not be started there                                                   (the end)
+    program <errno>            it could not be started                                                         (the end)
+
+A code is the program's own, or minus the number of the signal that ended it; <began> is when it was started, in
+nanoseconds of the system's monotonic clock. Most steps are short: the moment in which
+they end belongs to the keeper, so that such a step is one packet there and one back, and no descriptor is passed.
 
 Which processes are a step's: those that bear its marker, the variable `SWAMP_STEP=<token>`, or its brand; those in a
 session of one of them; those that one of them started. Only what every process inherits still tells whose it is when
@@ -35,18 +51,20 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 MARKER = b"SWAMP_STEP"
-PACKET = 32 * 1024  #: bytes of the longest request that travels by itself
+PACKET = 32 * 1024  #: bytes of the longest step that travels by itself; of each output, as many
+MOMENT = 0.005  #: seconds that a step has to end before its outputs are somebody else's
 GRACE = 2.0  #: seconds between TERM and KILL for what is left when the owner has gone
 
+_LONGEST = 2 * PACKET + 64
 _PR_SET_CHILD_SUBREAPER = 36
 _BRAND = 10  # RLIMIT_LOCKS, for which Python has no name: file locks, not limited by Linux since 2.4.25
 _BITS = (1 << 31) - 1  # of a brand that are the owner's, and as many that are the step's
 _PAUSE, _PAUSE_LONGEST = 0.002, 0.1  # seconds between looks at what is to end; each is twice as long as the one before
-_DESCRIPTORS = 4
 
 Process = tuple[int, int, int]  #: parent, group and session of a process that lives
 
@@ -161,36 +179,75 @@ def _read(path: str) -> bytes:
         return b""
 
 
+def deliver(line: socket.socket, packet: bytes, descriptors: Collection[int] = ()) -> None:
+    """Send a packet with descriptors. Raises `OSError`."""
+    if descriptors:
+        line.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+    else:
+        line.send(packet)
+
+
+def receive(line: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """The next packet, and the descriptors that came with it: at most so many, fewer if too many are open here. Empty
+    when there is nobody at the other end any more. Raises `OSError`."""
+    packet, ancillary, _, _ = line.recvmsg(_LONGEST, socket.CMSG_SPACE(most * 4), socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for _, _, data in ancillary:
+        descriptors.frombytes(data[: len(data) // 4 * 4])
+    return packet, descriptors.tolist()
+
+
+def _are_at_end(descriptors: Collection[int]) -> bool:
+    """Whether nobody has these pipes open for writing, so that what they hold is all that will ever come."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, 0)
+    return len(poll.poll(0)) == len(descriptors)
+
+
+def _read_to_end(descriptor: int) -> tuple[bytes, bool]:
+    """What a pipe at its end holds, up to the length of a packet; whether that is all."""
+    content = os.read(descriptor, PACKET)
+    return content, len(content) < PACKET
+
+
 # ---------------------------------------------------------------------- the keeper
 
 
 class _Step:
     """A step whose end is not told yet. `signal` is the one to send at the next look, 0 for none."""
 
-    __slots__ = ("ends", "pid", "sessions", "signal", "status", "token")
+    __slots__ = ("began", "ends", "line", "outputs", "pid", "sessions", "signal", "token")
 
-    def __init__(self, token: bytes, pid: int, status: int | None) -> None:
+    def __init__(self, token: bytes, pid: int, line: socket.socket | None, outputs: tuple[int, int] | None) -> None:
         self.token = token
         self.pid = pid  # of the leader; 0 when it has exited
-        self.status = status
+        self.line = line
+        self.outputs = outputs  # to be read from, as long as it is short
+        self.began = time.monotonic()
         self.sessions = {pid} if pid else set()
         self.ends = False
         self.signal = 0
 
 
 class Keeper:
-    """`mark` begins the token of every step of this owner."""
+    """`mark` begins the token of every step of this owner; `most` run at once, 0 for any number."""
 
-    def __init__(self, owner: socket.socket, mark: bytes) -> None:
+    def __init__(self, owner: socket.socket, mark: bytes, most: int) -> None:
         self._owner = owner
         self._mark = mark
+        self._most = most
+        self._waiting: dict[bytes, tuple[socket.socket, bytes]] = {}  # steps by token, in their order: line, request
         self._me = os.getpid()
+        self._lines: dict[int, socket.socket] = {}  # by descriptor
+        self._short: deque[_Step] = deque()  # steps, in the order of their beginning, of which some may have ended
         self._running: dict[int, _Step] = {}  # by the leader's pid, until it exits
         self._steps: dict[bytes, _Step] = {}  # by token, until there is nothing left to tell
         self._ending: list[_Step] = []
         self._pause, self._next_look = _PAUSE, 0.0  # at the steps that are to end
         self._environment: tuple[bytes, dict[bytes, bytes]] = (b"", {})  # of the last step; most are alike
-        self._unbranded = resource.getrlimit(_BRAND)
+        self._hard_limit = resource.getrlimit(_BRAND)[1]
+        self._poll = select.poll()
         self._wake, wake = os.pipe()
         for descriptor in (self._wake, wake):
             os.set_blocking(descriptor, False)
@@ -202,75 +259,123 @@ class Keeper:
 
     def run(self) -> None:
         """Serve the owner until it goes, and then until nothing is left; or until it says to leave things be."""
-        poll = select.poll()
-        poll.register(self._owner, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        owner = self._owner.fileno()
+        self._poll.register(owner, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
         while True:
-            wait = max(0.0, self._next_look - time.monotonic()) * 1000 if self._ending else None
-            for descriptor, events in poll.poll(wait):
+            if not self._running:
+                os.chdir("/")  # not to hold a directory that somebody wants to remove
+            ready = dict(self._poll.poll(self._patience()))
+            said = ready.pop(owner, 0)
+            if said & ~select.POLLIN:  # it has gone: what it asked for is not begun
+                return self._end_all()
+            for descriptor in ready:
                 if descriptor == self._wake:
                     os.read(self._wake, 4096)
                     self._reap()
-                elif events & select.POLLHUP:  # what it still asked for is not begun
-                    return self._end_all()
-                elif not self._serve():
-                    return None
+                elif line := self._lines.get(descriptor):
+                    self._hear(line)
+            # Behind the lines: what it says of a step comes after the step.
+            if said and not self._serve():
+                return None
+            if self._short:
+                self._let_go()
             if self._ending and time.monotonic() >= self._next_look:
                 self._end_more()
+
+    def _patience(self) -> float | None:
+        """Milliseconds until there is something to do that nobody says."""
+        until = self._short[0].began + MOMENT if self._short else None
+        if self._ending:
+            until = self._next_look if until is None else min(until, self._next_look)
+        return None if until is None else max(0.0, until - time.monotonic()) * 1000
 
     # What the owner asks for
 
     def _serve(self) -> bool:
-        """Do what the next request asks for; whether it leaves anything to do."""
-        request, ancillary, _, _ = self._owner.recvmsg(
-            PACKET, socket.CMSG_SPACE(_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
-        )
-        descriptors = array.array("i")
-        for _, _, data in ancillary:
-            descriptors.frombytes(data[: len(data) // 4 * 4])
-        if len(descriptors) == _DESCRIPTORS:
-            with open(descriptors.pop(), "rb") as file:  # noqa: PTH123
-                request = file.read()
+        """Do what the owner says; whether that leaves anything to do."""
+        request, descriptors = receive(self._owner, 1)
         kind, _, rest = request.partition(b"\0")
-        if kind == b"start" and descriptors:
-            self._start(rest, *descriptors)
+        if kind == b"line" and descriptors:
+            line = socket.socket(fileno=descriptors[0])
+            self._lines[line.fileno()] = line
+            self._poll.register(line, select.POLLIN)
         elif kind == b"end":
             token, _, number = rest.partition(b"\0")
-            self._end(token, int(number))
+            if not self._withdraw(token):
+                self._end(token, int(number))
+        elif kind == b"withdraw":
+            self._withdraw(rest)
         return kind != b"leave"
 
-    def _start(self, request: bytes, status: int, stdout: int = -1, stderr: int = -1) -> None:
+    def _hear(self, line: socket.socket) -> None:
+        """Start what is asked for on a line, or forget the line."""
+        try:
+            request, descriptors = receive(line, 1)
+        except OSError:  # its other end was closed with something unread in it
+            request, descriptors = b"", []
+        if not request:
+            self._poll.unregister(line)
+            del self._lines[line.fileno()]
+            self._waiting = {token: waits for token, waits in self._waiting.items() if waits[0] is not line}
+            line.close()
+            return
+        if request == b"\0":
+            if not descriptors:  # this process has too many open
+                self._tell(line, b"program %d" % errno.EMFILE)
+                return
+            with open(descriptors[0], "rb") as file:  # noqa: PTH123
+                request = file.read()
+        if self._most and len(self._running) >= self._most:
+            self._waiting[request.partition(b"\0")[0]] = (line, request)
+        else:
+            self._start(line, request)
+
+    def _start_waiting(self) -> None:
+        """There may be room for those that wait."""
+        while self._waiting and len(self._running) < self._most:
+            self._start(*self._waiting.pop(next(iter(self._waiting))))
+
+    def _withdraw(self, token: bytes) -> bool:
+        """Whether the step was waiting; then it is never started."""
+        line, _ = self._waiting.pop(token, (None, b""))
+        if line is not None:
+            self._tell(line, b"withdrawn")
+        return line is not None
+
+    def _start(self, line: socket.socket, request: bytes) -> None:
         token, executable, directory, count, rest = request.split(b"\0", 4)
         *command, environment = rest.split(b"\0", int(count))
-        problem = b"directory"
+        problem, pipes = b"program", list[int]()
         try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            problem = b"directory"
             os.chdir(directory)
             problem = b"program"
-            self._set_brand(_brand_of(token))
+            self._brand_myself(token)
             pid = os.posix_spawn(
                 executable,
                 command,
                 self._environment_of(environment, token),
-                file_actions=((os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)),
+                file_actions=((os.POSIX_SPAWN_DUP2, pipes[1], 1), (os.POSIX_SPAWN_DUP2, pipes[3], 2)),
                 setsid=True,
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them
             )
         except (OSError, ValueError) as error:
-            self._tell(status, problem, getattr(error, "errno", None) or errno.EINVAL)
-            os.close(status)
+            self._tell(line, b"%s %d" % (problem, getattr(error, "errno", None) or errno.EINVAL))
         else:
-            self._running[pid] = self._steps[token] = _Step(token, pid, status)
+            step = self._running[pid] = self._steps[token] = _Step(token, pid, line, (pipes[0], pipes[2]))
+            self._short.append(step)
+            pipes = [pipes[1], pipes[3]]
         finally:
-            self._set_brand(self._unbranded[0])
-            os.chdir("/")  # not to hold a directory that somebody wants to remove
-            for descriptor in (stdout, stderr):
-                if descriptor >= 0:  # there was none if this process has too many open; then the start has failed
-                    os.close(descriptor)
+            for descriptor in pipes:
+                os.close(descriptor)
 
-    def _set_brand(self, brand: int) -> None:
-        """Ours, which what we start inherits."""
+    def _brand_myself(self, token: bytes) -> None:
+        """What we start inherits it. Ours is that of the step begun last, which nobody asks for."""
         with suppress(OSError, ValueError):  # where it may not be raised, markers have to do
-            resource.setrlimit(_BRAND, (brand, self._unbranded[1]))
+            resource.setrlimit(_BRAND, (_brand_of(token), self._hard_limit))
 
     def _environment_of(self, lines: bytes, token: bytes) -> dict[bytes, bytes]:
         known, environment = self._environment
@@ -283,7 +388,9 @@ class Keeper:
 
     def _end(self, token: bytes, number: int) -> None:
         # A step that has just exited may have left processes that are to go with it.
-        step = self._steps.setdefault(token, _Step(token, 0, None))
+        step = self._steps.setdefault(token, _Step(token, 0, None, None))
+        if step.outputs is not None:
+            self._hand_over(step)
         if not step.ends:
             step.ends = True
             self._ending.append(step)
@@ -308,11 +415,10 @@ class Keeper:
             if not pid:
                 return
             step = self._running.pop(pid, None)
-            if step is not None and step.status is not None:
+            if step is not None:
                 step.pid = 0
-                self._tell(step.status, b"exit", os.waitstatus_to_exitcode(status))
-                if not step.ends:
-                    self._forget(step)
+                self._start_waiting()  # before anything is told: to hear of the exit takes longer than to use it
+                self._tell_exit(step, os.waitstatus_to_exitcode(status))
             if self._ending and (step is None or step.ends):
                 self._look_soon()
 
@@ -340,14 +446,57 @@ class Keeper:
         self._next_look = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _PAUSE_LONGEST)
 
+    # What is told
+
+    def _let_go(self) -> None:
+        """Those that take longer are not short; of those that have ended nothing is left to do."""
+        now = time.monotonic()
+        while self._short and (self._short[0].outputs is None or self._short[0].began + MOMENT <= now):
+            step = self._short.popleft()
+            if step.outputs is not None:
+                self._hand_over(step)
+
+    def _hand_over(self, step: _Step, first: bytes = b"", second: bytes = b"") -> None:
+        """Its outputs from now on, and what was read of them."""
+        outputs, step.outputs = step.outputs, None
+        if outputs is None or step.line is None:
+            return
+        try:
+            deliver(step.line, b"on %d %d\0" % (len(first), step.began * 1e9) + first + second, outputs)
+        except OSError:  # nobody would ever hear it
+            self._end(step.token, signal.SIGKILL)
+        for descriptor in outputs:
+            os.close(descriptor)
+
+    def _tell_exit(self, step: _Step, code: int) -> None:
+        if step.outputs is not None and step.line is not None:
+            if not _are_at_end(step.outputs):  # something that it left in the background holds them
+                self._hand_over(step)
+            else:
+                first, is_all = _read_to_end(step.outputs[0])
+                second, is_all_too = _read_to_end(step.outputs[1])
+                if is_all and is_all_too:
+                    head = b"ended %d %d %d\0" % (code, len(first), step.began * 1e9)
+                    self._tell(step.line, head + first + second)
+                    for descriptor in step.outputs:
+                        os.close(descriptor)
+                    step.outputs, step.line = None, None
+                else:
+                    self._hand_over(step, first, second)
+        if step.line is not None:
+            self._tell(step.line, (b"exit %d" if step.ends else b"exit %d over") % code)
+        if not step.ends:
+            step.line = None
+            self._forget(step)
+
     def _forget(self, step: _Step) -> None:
         del self._steps[step.token]
-        if step.status is not None:
-            os.close(step.status)
+        if step.line is not None:
+            self._tell(step.line, b"over")
 
-    def _tell(self, status: int, what: bytes, number: int) -> None:
-        with suppress(BrokenPipeError):  # the owner does not want to know any more
-            os.write(status, b"%s %d\n" % (what, number))
+    def _tell(self, line: socket.socket, what: bytes) -> None:
+        with suppress(OSError):  # the owner does not want to know any more
+            line.send(what)
 
     # The end
 
@@ -367,19 +516,19 @@ class Keeper:
         processes = look()
         left = descendants(processes, self._me)
         # An earlier keeper of this owner may have been killed; its steps are not our children.
-        left |= {pid for pid in processes.keys() - left if is_of_owner(pid, self._mark)}
+        left |= {pid for pid in processes.keys() - left if pid != self._me and is_of_owner(pid, self._mark)}
         return left - send(processes, left, number) if number else left
 
 
-def main(descriptor: int, mark: str) -> None:
+def main(descriptor: int, mark: str, most: int) -> None:
     import ctypes  # not for those who only speak to a keeper
 
     os.set_inheritable(descriptor, False)
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "this system does not let a process adopt orphans")
-    Keeper(socket.socket(fileno=descriptor), os.fsencode(mark)).run()
+    Keeper(socket.socket(fileno=descriptor), os.fsencode(mark), most).run()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import itertools
 import os
 import select
@@ -18,11 +17,13 @@ from pathlib import Path
 
 from swamp.models import keeper
 from swamp.models.direct import Direct
-from swamp.models.spawner import NotStarted, Spawner, why_not_started
+from swamp.models.spawner import NotBegun, NotStarted, Spawner, why_not_started
 
 _FAREWELL = keeper.GRACE + 1.0  # seconds that the keeper gets to end what is left
 _AFTER_KILL = 1.0  # seconds; what is left then cannot be killed: the system holds it
+_OUTPUTS = 2
 _LOST = "The keeper of this machine's steps was killed, and the step was ended with it"
+_UNHEARD = "What the command prints could not be heard, and it was ended: too many files are open"
 
 
 class Kept:
@@ -32,7 +33,9 @@ class Kept:
     processes that steps left behind included, unless it is to `leave` them. All methods may be called from any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 0) -> None:
+        """`most` programs run at once, 0 for any number."""
+        self._most = most
         self._lock = threading.Lock()
         self._mark = os.urandom(8).hex()  # random: nobody else's processes bear it
         self._numbers = itertools.count(1)
@@ -40,6 +43,10 @@ class Kept:
         self._dead: list[_Line] = []
         self._closed = False
         self._environment: tuple[Mapping[str, str], bytes] = ({}, b"")  # of the last program; most are alike
+
+    @property
+    def has_a_queue(self) -> bool:
+        return bool(self._most)
 
     @property
     def pid(self) -> int | None:
@@ -52,29 +59,19 @@ class Kept:
             self._open_line()
 
     def spawn(
-        self,
-        command: Sequence[str],
-        executable: str,
-        directory: Path,
-        environment: Mapping[str, str],
-        stdout: int,
-        stderr: int,
+        self, command: Sequence[str], executable: str, directory: Path, environment: Mapping[str, str]
     ) -> KeptProgram:
         token = f"{self._mark}-{next(self._numbers)}"
         try:
-            request = _joined(("start", token, executable, str(directory), str(len(command)), *command))
+            request = _joined((token, executable, str(directory), str(len(command)), *command))
             request += self._lines_of(environment)
         except ValueError as error:
             raise NotStarted(f"The command cannot be started: {error}") from error
-        reader, writer = os.pipe()
         try:
-            line = self._send(request, [writer, stdout, stderr])
+            line, step_line = self._send(request)
         except OSError as error:
-            os.close(reader)
             raise NotStarted(f"The command cannot be started, because its keeper cannot: {error}") from error
-        finally:
-            os.close(writer)
-        return KeptProgram(line, token, reader, executable, directory)
+        return KeptProgram(line, step_line, token, executable, directory)
 
     def close(self, *, leave: bool = False) -> None:
         with self._lock:
@@ -91,14 +88,14 @@ class Kept:
             self._environment = (dict(environment), lines)
         return lines
 
-    def _send(self, request: bytes, descriptors: list[int]) -> _Line:
+    def _send(self, request: bytes) -> tuple[_Line, socket.socket]:
+        """On which lines the step is now: the owner's, and its own."""
         line = self._open_line()
         try:
-            line.send(request, descriptors)
+            return line, line.begin(request)
         except (BrokenPipeError, ConnectionResetError):
             line = self._open_line(dead=line)
-            line.send(request, descriptors)
-        return line
+            return line, line.begin(request)
 
     def _open_line(self, dead: _Line | None = None) -> _Line:
         """The line to the keeper; to a new one if there is none, or only this dead one."""
@@ -111,18 +108,20 @@ class Kept:
                 self._line.process.wait()
                 self._line = None
             if self._line is None:
-                self._line = _Line(self._mark)
+                self._line = _Line(self._mark, self._most)
             return self._line
 
 
 class _Line:
-    """A keeper process and the socket to it. Raises `OSError` if it cannot be started."""
+    """A keeper process, the socket to it, and lines for steps. Raises `OSError` if it cannot be started."""
 
-    def __init__(self, mark: str) -> None:
+    def __init__(self, mark: str, most: int) -> None:
+        self._free: list[socket.socket] = []  # lines without a step; taken and given back in one operation each
+        self._closed = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno()), mark],
+                [sys.executable, "-I", "-S", keeper.__file__, str(theirs.fileno()), mark, str(most)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -137,28 +136,56 @@ class _Line:
         finally:
             theirs.close()
 
-    def send(self, request: bytes, descriptors: list[int]) -> None:
-        """Raises `OSError`; of it, `BrokenPipeError` or `ConnectionResetError` if the keeper is dead."""
-        if len(request) <= keeper.PACKET:
-            self._send(request, descriptors)
-            return
-        file = os.memfd_create("request")
-        try:
-            with open(file, "wb", closefd=False) as content:
-                content.write(request)
-            os.lseek(file, 0, os.SEEK_SET)
-            self._send(b"\0", [*descriptors, file])
-        finally:
-            os.close(file)
+    def begin(self, request: bytes) -> socket.socket:
+        """Have a step begun; the line that tells of it, to be given back with `free` when there is no more to tell.
 
-    def _send(self, request: bytes, descriptors: list[int]) -> None:
-        # Without a lock: a packet goes whole, and the keeper often takes over the processor in the midst of this.
-        self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+        Raises `OSError`; of it, `BrokenPipeError` or `ConnectionResetError` if the keeper is dead.
+        """
+        try:
+            line = self._free.pop()
+        except IndexError:
+            line = self._new_line()
+        try:
+            if len(request) <= keeper.PACKET:
+                line.send(request)
+            else:
+                _send_long(line, request)
+        except OSError:
+            line.close()
+            raise
+        return line
+
+    def free(self, line: socket.socket) -> None:
+        """The step on this line has ended."""
+        self._free.append(line)
+        if self._closed:
+            self._hang_up()
+
+    def _new_line(self) -> socket.socket:
+        line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            keeper.deliver(self._socket, b"line", [theirs.fileno()])
+        except OSError:
+            line.close()
+            raise
+        finally:
+            theirs.close()
+        return line
+
+    def _hang_up(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._free.pop().close()
 
     def signal(self, token: str, number: int) -> None:
         """To all processes of a step; if the keeper is dead, this is too late."""
         with suppress(OSError):
             self._socket.send(b"end\0%s\0%d" % (token.encode(), number))
+
+    def withdraw(self, token: str) -> None:
+        """Have a step that waits for its turn not started. A keeper that is too busy to listen is not waited for."""
+        with suppress(OSError):
+            self._socket.send(b"withdraw\0" + token.encode(), socket.MSG_DONTWAIT)
 
     def close(self, *, leave: bool) -> None:
         with suppress(OSError):
@@ -169,63 +196,118 @@ class _Line:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_FAREWELL)
         self._socket.close()
+        self._closed = True
+        self._hang_up()
+
+
+def _send_long(line: socket.socket, request: bytes) -> None:
+    file = os.memfd_create("request")
+    try:
+        with open(file, "wb", closefd=False) as content:
+            content.write(request)
+        os.lseek(file, 0, os.SEEK_SET)
+        keeper.deliver(line, b"\0", [file])
+    finally:
+        os.close(file)
 
 
 class KeptProgram:
     """A `Program` that is a child of the keeper."""
 
-    def __init__(self, line: _Line, token: str, status: int, executable: str, directory: Path) -> None:
-        self._line = line
+    def __init__(self, owners: _Line, line: socket.socket, token: str, executable: str, directory: Path) -> None:
+        self._keeper = owners
+        self._line: socket.socket | None = line  # None: there is no more to tell
         self._token = token
         self._executable = executable
         self._directory = directory
         self.exit_code: int | None = None
         self.fault: str | None = None
-        self.exit_fd: int | None = status
+        self.began = 0.0
+        self.printed: tuple[bytes, bytes] = (b"", b"")
+        self.outputs: tuple[int, int] | None = None
+
+    @property
+    def exit_fd(self) -> int | None:
+        return None if self._line is None else self._line.fileno()
+
+    def ends_soon(self) -> bool:
+        while self.outputs is None and self._line is not None:
+            self.look()
+        return self.outputs is None
 
     def look(self) -> None:
-        if self.exit_fd is None:
+        if self._line is None:
             return
-        what, _, number = os.read(self.exit_fd, 64).partition(b" ")
-        if what == b"exit":
-            self.exit_code = int(number)
-            return
-        os.close(self.exit_fd)
-        self.exit_fd = None
-        if what:
-            why = why_not_started(int(number), self._executable, self._directory, of_directory=what == b"directory")
-            raise NotStarted(why)
-        if self.exit_code is None:
-            end_marked(self._token)
-            self.exit_code, self.fault = -signal.SIGKILL, _LOST
+        try:
+            packet, descriptors = keeper.receive(self._line, 2)
+        except OSError:  # the keeper was killed with something of ours unread
+            packet, descriptors = b"", []
+        head, _, content = packet.partition(b"\0")
+        what, *words = head.split() or [b""]
+        if what in (b"ended", b"on"):
+            first = int(words[-2])
+            self.printed = (content[:first], content[first:])
+            self.began = int(words[-1]) / 1e9
+        if what in (b"ended", b"exit"):
+            self.exit_code = int(words[0])
+        if what == b"on" and len(descriptors) == _OUTPUTS:
+            self.outputs = (descriptors[0], descriptors[1])
+        elif what == b"on":
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self.signal(signal.SIGKILL)
+        elif what == b"exit" and self.outputs is None:
+            self.fault = _UNHEARD
+        if not what:
+            self._keeper_is_dead()
+        elif what not in (b"on", b"exit") or words[-1] == b"over":
+            self._keeper.free(self._line)
+            self._line = None
+        if what == b"withdrawn":
+            raise NotBegun
+        if what in (b"directory", b"program"):
+            number, of_directory = int(words[0]), what == b"directory"
+            raise NotStarted(why_not_started(number, self._executable, self._directory, of_directory=of_directory))
+
+    def withdraw(self) -> None:
+        self._keeper.withdraw(self._token)
 
     def watch(self) -> None:
         pass
 
     def lives(self) -> bool:
-        return self.exit_fd is not None
+        return self._line is not None
 
     def signal(self, number: int) -> None:
-        self._line.signal(self._token, number)
+        self._keeper.signal(self._token, number)
 
     def close(self) -> None:
-        if self.exit_code is None and self.exit_fd is not None:
+        if self.exit_code is None and self._line is not None:
             self.signal(signal.SIGKILL)
             until = time.monotonic() + _AFTER_KILL
-            while self.exit_fd is not None and time.monotonic() < until:
+            while self._line is not None and time.monotonic() < until:
                 poll = select.poll()
-                poll.register(self.exit_fd, select.POLLIN)
+                poll.register(self._line, select.POLLIN)
                 if poll.poll(_AFTER_KILL * 1000):
-                    with suppress(NotStarted):
+                    with suppress(NotStarted, NotBegun):
                         self.look()
-        if self.exit_fd is not None:
-            os.close(self.exit_fd)
-            self.exit_fd = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def _keeper_is_dead(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self.exit_code is None:
+            end_marked(self._token)
+            self.exit_code, self.fault = -signal.SIGKILL, _LOST
 
 
-def spawner_that_leaves_nothing() -> Spawner:
-    """A keeper where the system can do that (Linux); elsewhere process groups have to do."""
-    return Kept() if sys.platform == "linux" else Direct()
+def spawner_that_leaves_nothing(most: int = 0) -> Spawner:
+    """A keeper where the system can do that (Linux), which runs `most` programs at once, 0 for any number; elsewhere
+    process groups have to do, and whoever starts programs counts them."""
+    return Kept(most) if sys.platform == "linux" else Direct()
 
 
 def end_marked(token: str) -> None:

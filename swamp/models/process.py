@@ -1,8 +1,8 @@
 """Runs one program in a session of its own, hears its output while it runs, and ends all of it when asked.
 
 One thread does it all, the caller's: it waits in a single `poll` for output, the program's exit, a cancellation and the
-clock, so a running step costs nothing while nothing happens, and a short one little more than its `exec`: what that
-prints is read once, when it has exited. Who starts the program, and how far "all of it" reaches, is the spawner's
+clock, so a running step costs nothing while nothing happens, and a short one little more than its `exec`: it has the
+moment in which most programs end to itself. Who starts the program, and how far "all of it" reaches, is the spawner's
 business.
 """
 
@@ -13,7 +13,6 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +20,7 @@ from swamp.models.lines import LineCutter
 from swamp.models.spawner import Program, Spawner
 from swamp.models.stopping import Stopping
 from swamp.models.surroundings import Cancellation
+from swamp.values import value
 
 DRAIN = 0.2  #: seconds to wait, after the program has exited, for output of processes that it left behind
 _READ = 64 * 1024  # what a pipe holds
@@ -29,10 +29,9 @@ _LOOK = 0.005  # seconds to the first look at what outlives a program that was e
 _LOOK_LONGEST = 0.1
 _AFTER_KILL = 1.0  # seconds; what is left then cannot be killed: the system holds it
 _SHORT = 0.02  # seconds in which most programs are done; also between looks at one where it has no descriptor
-_UNHEARD = 0.005  # seconds that its first output waits for a program to exit: waking up twice is what costs time
 
 
-@dataclass(frozen=True)
+@value
 class Finished:
     """What is known of a program that has ended."""
 
@@ -40,6 +39,7 @@ class Finished:
     stdout: bytes
     stderr: bytes
     ended_by: str | None  #: `timeout` or `canceled` if we ended it; None if it ended by itself
+    began: float  #: when it was started, by the monotonic clock
     fault: str | None  #: why it was ended, for people, if it was neither of that
 
 
@@ -53,19 +53,39 @@ def run_program(
     emit: Callable[[str, bytes], None],
     cancellation: Cancellation,
     timeout: float | None,
+    begun: Callable[[], None] = lambda: None,
 ) -> Finished:
     """Run `command`, in a new session and with no input, until it exits, `timeout` seconds pass or it is canceled.
 
-    `emit` hears whole lines of `stdout` and `stderr`. Processes that the program leaves running in the background
-    keep running, but nobody waits for them or hears them after `DRAIN`; those of a program that was stopped are
-    stopped with it. Raises `NotStarted`; whatever `emit` raises passes through, after the program was killed.
+    `emit` hears whole lines of `stdout` and `stderr`. `begun` is called soon after the program has begun, for which it
+    may have to wait. Processes that it leaves running in the background keep running, but nobody waits for them or
+    hears them after `DRAIN`; those of a program that was stopped are stopped with it. Raises `NotStarted`, and
+    `NotBegun` when it was withdrawn before it began, through the cancellation; whatever `emit` raises passes through,
+    after the program was killed.
     """
+    program = spawner.spawn(command, executable, directory, environment)
+    try:
+        cancellation.waits(program.withdraw)
+        try:
+            is_over = program.ends_soon()
+        finally:
+            cancellation.waits(None)
+        begun()
+        if is_over:
+            return _all_at_once(program, emit)
+        with _Run(program, emit) as run:
+            return run.wait(cancellation, None if timeout is None else program.began + timeout)
+    finally:
+        program.close()
 
-    def start(stdout: int, stderr: int) -> Program:
-        return spawner.spawn(command, executable, directory, environment, stdout, stderr)
 
-    with _Run(start, emit) as run:
-        return run.wait(cancellation, timeout)
+def _all_at_once(program: Program, emit: Callable[[str, bytes], None]) -> Finished:
+    stdout, stderr = program.printed
+    if stdout:
+        emit("stdout", stdout)
+    if stderr:
+        emit("stderr", stderr)
+    return Finished(program.exit_code or 0, stdout, stderr, None, program.began, program.fault)
 
 
 class _Stream:
@@ -78,49 +98,30 @@ class _Stream:
 
 
 class _Run:
-    """A started program and its pipes. Leaving the `with` leaves no descriptor and no zombie."""
+    """A program that was started, and its pipes. Leaving the `with` leaves no descriptor."""
 
-    def __init__(self, start: Callable[[int, int], Program], emit: Callable[[str, bytes], None]) -> None:
+    def __init__(self, program: Program, emit: Callable[[str, bytes], None]) -> None:
+        self._program = program
         self._emit = emit
-        self._streams: dict[int, _Stream] = {}  # by the descriptor that is read, while it is open
+        self._outputs = [_Stream(name) for name in ("stdout", "stderr")]
+        # By the descriptor that is read, while it is open:
+        self._streams = dict(zip(program.outputs or (), self._outputs, strict=False))
         self._poll = select.poll()
-        writers: list[int] = []
-        try:
-            self._outputs = [self._pipe(name, writers) for name in ("stdout", "stderr")]
-            self._program = start(*writers)
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            for writer in writers:
-                os.close(writer)
         self._exit_fd: int | None = None  # of the program, while it is polled
         self._poll_exit()
-        self._heard = False  # whether the outputs are polled
+        for reader in self._streams:
+            self._poll.register(reader, select.POLLIN)
         self._short_until = time.monotonic() + _SHORT
 
-    def _pipe(self, name: str, writers: list[int]) -> _Stream:
-        reader, writer = os.pipe()
-        writers.append(writer)
-        self._streams[reader] = stream = _Stream(name)
-        return stream
-
-    def _hear(self) -> None:
-        if not self._heard:
-            self._heard = True
-            for reader in self._streams:
-                self._poll.register(reader, select.POLLIN)
-
-    def wait(self, cancellation: Cancellation, timeout: float | None) -> Finished:
+    def wait(self, cancellation: Cancellation, until: float | None) -> Finished:
         """Hear the program out, or end it."""
         program = self._program
+        for stream, content in zip(self._outputs, program.printed, strict=True):
+            self._take(stream, content)
         self._poll.register(cancellation.wait_fd(), select.POLLIN)
-        stopping = Stopping(None if timeout is None else time.monotonic() + timeout)
-        if self._exit_fd is None:
-            self._hear()  # else nothing would tell of the exit
+        stopping = Stopping(until)
         while program.exit_code is None:
-            asked = self._look(stopping.due, None if self._heard else _UNHEARD, cancellation)
-            self._hear()
+            asked = self._look(stopping.due, None, cancellation)
             if program.exit_code is None:  # else it was done before this could stop it
                 self._signal(stopping, cancellation, asked)
         pause, patience = _LOOK, math.inf
@@ -133,7 +134,7 @@ class _Run:
         self._poll.unregister(cancellation.wait_fd())
         self._drain()
         stdout, stderr = (bytes(stream.content) for stream in self._outputs)
-        return Finished(program.exit_code, stdout, stderr, stopping.ended_by, program.fault)
+        return Finished(program.exit_code, stdout, stderr, stopping.ended_by, program.began, program.fault)
 
     def _signal(self, stopping: Stopping, cancellation: Cancellation, asked: bool) -> None:
         number = stopping.signal(time.monotonic(), cancellation.grace if asked else None)
@@ -192,15 +193,18 @@ class _Run:
         # The descriptor is readable, or has no writer any more, and nobody else reads it, so this never blocks.
         stream = self._streams[fd]
         while data := os.read(fd, _READ):
-            stream.content += data
-            if piece := stream.lines.feed(data):
-                self._emit(stream.name, piece)
+            self._take(stream, data)
             if not to_its_end:
                 return
         self._poll.unregister(fd)
         del self._streams[fd]
         os.close(fd)
         if piece := stream.lines.rest():
+            self._emit(stream.name, piece)
+
+    def _take(self, stream: _Stream, data: bytes) -> None:
+        stream.content += data
+        if piece := stream.lines.feed(data):
             self._emit(stream.name, piece)
 
     def _drain(self) -> None:
@@ -223,5 +227,4 @@ class _Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._program.close()
         self._close()

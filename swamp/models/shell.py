@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 
+from swamp.clock import later
 from swamp.data.record import Output
 from swamp.models.invocation import Invocation
 from swamp.models.process import Finished, run_program
@@ -37,20 +38,23 @@ def execute(invocation: Invocation, surroundings: Surroundings, started_at: str)
             emit=surroundings.emit,
             cancellation=surroundings.cancellation,
             timeout=None if limit_ms is None else limit_ms / 1000,
+            begun=surroundings.begun,
         )
     except NotStarted as error:
         return Ending("failed", str(error))
-    duration_ms = round((time.monotonic() - clock) * 1000)
+    waited = max(0.0, finished.began - clock)
+    started_at = later(started_at, waited)
+    duration_ms = round((time.monotonic() - clock - waited) * 1000)
     outputs = (_result(finished, command, started_at, duration_ms, invocation.tags), _log(finished, invocation.tags))
     if finished.ended_by == "canceled":
-        return Ending("canceled", surroundings.cancellation.reason, outputs)
+        return Ending("canceled", surroundings.cancellation.reason, outputs, waited)
     if finished.ended_by == "timeout":
-        return Ending("failed", f"Command timed out after {limit_ms} ms", outputs)
+        return Ending("failed", f"Command timed out after {limit_ms} ms", outputs, waited)
     if finished.fault is not None:
-        return Ending("failed", finished.fault, outputs)
+        return Ending("failed", finished.fault, outputs, waited)
     if finished.exit_code == 0 or arguments.get("ignoreExitCode") is True:
-        return Ending("succeeded", None, outputs)
-    return Ending("failed", _failure(finished.exit_code), outputs)
+        return Ending("succeeded", None, outputs, waited)
+    return Ending("failed", _failure(finished.exit_code), outputs, waited)
 
 
 def _environment(surrounding: Mapping[str, str], declared: object) -> Mapping[str, str]:

@@ -13,12 +13,29 @@ class NotStarted(Exception):
     """The program could not be started; the text says why, for people."""
 
 
+class NotBegun(Exception):
+    """The program was withdrawn while it waited for its turn: nothing was started, and nothing will be."""
+
+
 class Program(Protocol):
     """A program that was started, as the leader of a session of its own, with all that it started in its turn."""
 
+    began: float  #: when it was started, by the monotonic clock; 0.0 until that is known
+    printed: tuple[bytes, bytes]  #: what is known already of its outputs, `stdout` and `stderr`
+    outputs: tuple[int, int] | None  #: where to read the rest of them; the reader closes these. None: that is all
     exit_code: int | None  #: as the program gave it, minus the signal's number if a signal ended it; None: it runs
     fault: str | None  #: why it was ended, if that was neither asked for nor its own doing
-    exit_fd: int | None  #: readable when there is something to `look` at; None: look now and then, or `watch`
+
+    @property
+    def exit_fd(self) -> int | None:
+        """Readable when there is something to `look` at; None: look now and then, or `watch`."""
+
+    def ends_soon(self) -> bool:
+        """Whether it has ended in the moment that most programs need, with all that it printed in `printed`; waits that
+        long at most behind its beginning. To be asked first. Raises `NotStarted`, `NotBegun`."""
+
+    def withdraw(self) -> None:
+        """If it waits for its turn, do not start it."""
 
     def look(self) -> None:
         """Take note of what happened to it, without waiting. Raises `NotStarted` if that is what happened."""
@@ -39,6 +56,10 @@ class Program(Protocol):
 class Spawner(Protocol):
     """All its methods may be called from any thread."""
 
+    @property
+    def has_a_queue(self) -> bool:
+        """Whether programs that are too many to run at once wait for their turn."""
+
     def start(self) -> None:
         """Get ready, so that the first program need not wait for that."""
 
@@ -49,15 +70,9 @@ class Spawner(Protocol):
         """
 
     def spawn(
-        self,
-        command: Sequence[str],
-        executable: str,
-        directory: Path,
-        environment: Mapping[str, str],
-        stdout: int,
-        stderr: int,
+        self, command: Sequence[str], executable: str, directory: Path, environment: Mapping[str, str]
     ) -> Program:
-        """Start `executable` with the arguments `command`, no input, and these descriptors as its outputs.
+        """Start `executable` with the arguments `command` and no input.
 
         Raises `NotStarted`, now or when one looks at the program.
         """

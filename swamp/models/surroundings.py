@@ -7,13 +7,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from swamp.data.record import Output
 from swamp.models.direct import DIRECT
 from swamp.models.spawner import Spawner
+from swamp.values import value
 
 _REQUEST = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes; a pipe takes anything
 
@@ -21,18 +21,15 @@ _REQUEST = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes; a pipe takes
 class Cancellation:
     """A request to stop, that any thread or signal handler may make and a waiting loop notices at once.
 
-    It holds a file descriptor (two where there is no eventfd: not Linux); `close` it (or use it in a `with`) when the
-    invocation has ended. A request that comes after that does nothing.
+    It holds a file descriptor once somebody waits for it (two where there is no eventfd: not Linux); `close` it (or use
+    it in a `with`) when the invocation has ended. A request that comes after that does nothing.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None  #: of the first request, for people; None until there is one
+        self._withdraw: Callable[[], None] | None = None
         self.grace = 0.0  #: seconds between TERM and KILL that the newest request leaves; it can only shrink
-        if sys.platform == "linux":
-            self._reader = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        else:
-            self._reader, self._writer = os.pipe()
-            os.set_blocking(self._writer, False)
+        self._descriptors: tuple[int, int] | None = None  # to read from and to write to; None: nobody waits
         # Re-entrant: a signal handler may interrupt the very thread that is inside `set`.
         self._lock = threading.RLock()
         self._closed = False
@@ -44,8 +41,22 @@ class Cancellation:
                 return
             self.grace = grace if self.reason is None else min(self.grace, grace)
             self.reason = self.reason or reason or "canceled"
-            with suppress(BlockingIOError):  # full of earlier requests, so it is readable, which is all that matters
-                os.write(self._writer, _REQUEST)
+            self.withdraw()
+            if self._descriptors is not None:
+                _ring(self._descriptors[1])
+
+    def withdraw(self) -> None:
+        """Ask for this alone: that it does not begin, if it has not."""
+        with self._lock:
+            if self._withdraw is not None:
+                self._withdraw()
+
+    def waits(self, withdraw: Callable[[], None] | None) -> None:
+        """What is under way waits for its turn, and `withdraw` keeps it from beginning; None: it waits no more."""
+        with self._lock:
+            self._withdraw = withdraw
+            if self.reason is not None:
+                self.withdraw()
 
     def is_set(self) -> bool:
         """Whether anybody asked."""
@@ -53,18 +64,23 @@ class Cancellation:
 
     def wait_fd(self) -> int:
         """A descriptor that becomes readable with each request, until `take` empties it. Not for reading from."""
-        return self._reader
+        with self._lock:
+            if self._descriptors is None:
+                self._descriptors = _bell()
+                if self.reason is not None:
+                    _ring(self._descriptors[1])
+            return self._descriptors[0]
 
     def take(self) -> None:
         """Make `wait_fd` quiet until the next request. Call it only when the descriptor is readable."""
-        os.read(self._reader, 4096)
+        os.read(self.wait_fd(), 4096)
 
     def close(self) -> None:
         """Give the descriptors back."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                for descriptor in {self._reader, self._writer}:
+                for descriptor in {*(self._descriptors or ())}:
                     os.close(descriptor)
 
     def __enter__(self) -> Cancellation:
@@ -76,7 +92,22 @@ class Cancellation:
         self.close()
 
 
-@dataclass(frozen=True)
+def _bell() -> tuple[int, int]:
+    """Descriptors to read from and to write to; nobody waits to write."""
+    if sys.platform == "linux":
+        reader = writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    else:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+    return reader, writer
+
+
+def _ring(writer: int) -> None:
+    with suppress(BlockingIOError):  # full of earlier requests, so it is readable, which is all that matters
+        os.write(writer, _REQUEST)
+
+
+@value
 class Surroundings:
     """Where and how a method runs. Whoever makes it decides what a method may see: nothing is added to it."""
 
@@ -88,12 +119,15 @@ class Surroundings:
     cancellation: Cancellation  #: the caller keeps it, to ask for the end, and closes it afterwards
     machine: str = ""  #: the id of the machine; empty beside the engine
     spawner: Spawner = DIRECT  #: starts its programs
+    #: Is called when it has begun: before that it may have waited for its turn.
+    begun: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True)
+@value
 class Ending:
     """How a method ended. Its outputs are kept however it ended."""
 
     status: str  #: `succeeded`, `failed` or `canceled`
     error: str | None = None  #: why it is not `succeeded`, for people
     outputs: tuple[Output, ...] = ()
+    waited: float = 0.0  #: seconds that it had to wait for its turn

@@ -43,6 +43,8 @@ PING_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 _READ_BYTES = 256 * 1024
 
+_DECODER = json.JSONDecoder()
+
 _RESTART = "look at its terminal, or start it again with: swamp serve"
 
 
@@ -232,7 +234,11 @@ class Client:
 
     def _event(self, line: bytes) -> Event:
         try:
-            event = json.loads(line)
+            # Without what `json.loads` does to find out in which of five encodings it is.
+            text = line.decode()
+            event, end = _DECODER.raw_decode(text)
+            if end != len(text):
+                raise ValueError("more than one value in a line")
         except ValueError as error:
             raise self._not_understood("the run's events") from error
         if not isinstance(event, dict):

@@ -28,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT)
 
+from swamp.models.spawner import NotBegun  # noqa: E402
 from tests.chaos import points  # noqa: E402
 from tests.chaos.server import server_pid  # noqa: E402
 
@@ -146,7 +147,12 @@ def note_starts(notes: Notes) -> None:
                         "CHAOS_EPOCH": str(me["epoch"]),
                     }
                     surroundings = replace(surroundings, environment={**surroundings.environment, **told})
-            return real(invocation, surroundings, now)
+            try:
+                return real(invocation, surroundings, now)
+            except NotBegun:
+                told = surroundings.environment
+                notes.add("withdrawn", told["CHAOS_DISPATCH"], surroundings.machine, me["epoch"])
+                raise
 
         return invoke
 

@@ -28,8 +28,8 @@ Place = tuple[str, int]  #: run id and position: a step
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A worker was about to start a step (`start`), the step itself said that it runs (`ran`), or its result has come
-    into the worker's outbox (`kept`)."""
+    """A worker was about to start a step (`start`), or gave it back before its turn came (`withdrawn`), the step itself
+    said that it runs (`ran`), or its result has come into the worker's outbox (`kept`)."""
 
     kind: str
     dispatch: str
@@ -168,8 +168,11 @@ def nothing_runs_for_ever(journal: Journal) -> list[str]:
 
 
 def starts(noted: Iterable[Noted]) -> Counter[Place]:
-    """How often each step was started."""
-    return Counter(note.place for note in noted if note.kind == "start")
+    """How often each step was started: was about to be, and not withdrawn while it waited for its turn."""
+    noted = list(noted)
+    about_to = Counter(note.place for note in noted if note.kind == "start")
+    about_to.subtract(note.place for note in noted if note.kind == "withdrawn")
+    return +about_to
 
 
 def started_as_often_as_allowed(noted: Iterable[Noted], journal: Journal) -> list[str]:
@@ -179,7 +182,12 @@ def started_as_often_as_allowed(noted: Iterable[Noted], journal: Journal) -> lis
     started = starts(noted)
     lost = Counter(place_of(dispatch.id) for dispatch in journal.dispatches if dispatch.state == "lost")
     ran = {note.dispatch for note in noted if note.kind == "ran"}
-    wrong = []
+    ran_where = {(note.dispatch, note.machine, note.epoch) for note in noted if note.kind == "ran"}
+    wrong = [
+        f"{note.dispatch} was withdrawn on {note.machine} and ran there"
+        for note in noted
+        if note.kind == "withdrawn" and (note.dispatch, note.machine, note.epoch) in ran_where
+    ]
     for step in journal.steps:
         if not step.retry and started[step.place] > 1:
             wrong.append(f"step {step.name} of {step.place} started {started[step.place]} times")

@@ -49,6 +49,14 @@ def test_a_second_start_is_seen_also_under_another_dispatch():
     assert not evidence.started_as_often_as_allowed(again, with_step(retry=True))
 
 
+def test_a_start_that_was_withdrawn_is_none_and_must_not_have_run():
+    withdrawn = [Noted("start", SECOND, "machine-b", 1, 0.5), Noted("withdrawn", SECOND, "machine-b", 1, 0.6)]
+    assert not evidence.started_as_often_as_allowed([*withdrawn, *NOTED], GOOD)
+    assert evidence.started_as_often_as_allowed([*withdrawn, *NOTED, Noted("ran", SECOND, "machine-b", 1, 0.7)], GOOD)
+    twice = [*NOTED, Noted("start", SECOND, "machine-b", 1, 2.0), *withdrawn]
+    assert evidence.started_as_often_as_allowed(twice, GOOD)
+
+
 def test_a_step_that_may_be_retried_and_is_given_up_too_soon_is_seen():
     why = "worker 'a' was lost while the step ran"
     given_up = with_step(retry=True, status="failed", error=why)
