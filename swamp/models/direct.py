@@ -27,8 +27,11 @@ class Direct:
     def spawn(self, command: Sequence[str], executable: str, directory: Path, environment: Mapping[str, str]) -> Child:
         pipes = list[int]()
         try:
-            pipes += os.pipe()
-            pipes += os.pipe()
+            try:
+                pipes += os.pipe()
+                pipes += os.pipe()
+            except OSError as error:
+                raise NotStarted(f"The command cannot be started: {error.strerror}") from error
             # Nothing here needs a function to run in the child, so CPython uses vfork: the start costs the same in a
             # process of any size.
             process = subprocess.Popen(

@@ -28,6 +28,7 @@ class Cancellation:
     def __init__(self) -> None:
         self.reason: str | None = None  #: of the first request, for people; None until there is one
         self._withdraw: Callable[[], None] | None = None
+        self._withdrawn = False
         self.grace = 0.0  #: seconds between TERM and KILL that the newest request leaves; it can only shrink
         self._descriptors: tuple[int, int] | None = None  # to read from and to write to; None: nobody waits
         # Re-entrant: a signal handler may interrupt the very thread that is inside `set`.
@@ -48,6 +49,7 @@ class Cancellation:
     def withdraw(self) -> None:
         """Ask for this alone: that it does not begin, if it has not."""
         with self._lock:
+            self._withdrawn = True
             if self._withdraw is not None:
                 self._withdraw()
 
@@ -55,8 +57,8 @@ class Cancellation:
         """What is under way waits for its turn, and `withdraw` keeps it from beginning; None: it waits no more."""
         with self._lock:
             self._withdraw = withdraw
-            if self.reason is not None:
-                self.withdraw()
+            if self._withdraw is not None and self._withdrawn:
+                self._withdraw()
 
     def is_set(self) -> bool:
         """Whether anybody asked."""

@@ -107,10 +107,7 @@ class LocalSteps:
     def _start_thread(self, start: Start) -> Exception | None:
         """What kept it from starting, if anything did. Inside the lock: whoever cancels finds it waiting or running."""
         key = (start.run_id, start.position)
-        try:
-            self._running[key] = cancellation = Cancellation()
-        except OSError as error:
-            return error
+        self._running[key] = cancellation = Cancellation()
         thread = threading.Thread(target=self._run, args=(start, cancellation), name=f"step {start.step}", daemon=True)
         try:
             thread.start()

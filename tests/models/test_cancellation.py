@@ -56,3 +56,15 @@ def test_a_request_after_the_end_touches_no_descriptor() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_what_is_withdrawn_before_it_waits_for_its_turn_does_not_wait() -> None:
+    for ask in (Cancellation.withdraw, lambda cancellation: cancellation.set("enough")):
+        with Cancellation() as cancellation:
+            asked: list[str] = []
+            ask(cancellation)
+            cancellation.waits(lambda: asked.append("withdraw"))  # noqa: B023
+            assert asked == ["withdraw"]
+            cancellation.waits(None)
+            cancellation.withdraw()
+            assert asked == ["withdraw"], "it waits no more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from swamp.models.direct import DIRECT
+from swamp.models.keeper import PACKET
 from swamp.models.kept import Kept
 from swamp.models.process import run_program
 from swamp.models.spawner import NotStarted
@@ -286,6 +288,28 @@ def test_descriptors_do_not_pile_up(tmp_path: Path, keeper: Kept) -> None:
     wait_until(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), f"{before} descriptors")
     children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children")
     wait_until(lambda: not children.read_text(), "the keeper to have no children left, dead ones included")
+
+
+def test_a_step_whose_outputs_cannot_be_heard_is_ended_and_says_why(tmp_path: Path, keeper: Kept) -> None:
+    shell(tmp_path, "true")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        outcome = shell(tmp_path, "echo $$ > pid; exec sleep 60")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert outcome.error == "What the command prints could not be heard, and it was ended: too many files are open"
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert shell(tmp_path, "sleep 0.1").status == "succeeded"
+
+
+def test_a_step_that_prints_more_than_a_packet_holds_is_heard_to_its_end(tmp_path: Path, keeper: Kept) -> None:
+    for size in (PACKET - 1, PACKET, PACKET + 1, 2 * PACKET):
+        outcome = shell(tmp_path, f"head -c {size} /dev/zero | tr '\\0' x; head -c {size} /dev/zero | tr '\\0' y >&2")
+        assert result(outcome)["stdout"] == "x" * size
+        assert result(outcome)["stderr"] == "y" * size
 
 
 # ---------------------------------------------------------------------- the keeper ends

@@ -425,12 +425,12 @@ def test_a_step_that_cannot_be_started_fails_and_says_why(tmp_path: Path) -> Non
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
     try:
         steps.start(start(0, "echo 1"))
+        end = told.get(timeout=5)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    end = told.get(timeout=5)
     assert isinstance(end, LocalFinished)
     assert (end.outcome.status, steps.idle) == ("failed", True)
-    assert end.outcome.error == "The step cannot be started: [Errno 24] Too many open files"
+    assert end.outcome.error == "The command cannot be started: Too many open files"
 
 
 def test_steps_that_wait_and_steps_that_run_are_canceled_alike(tmp_path: Path, few_files: None) -> None:
