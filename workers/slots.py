@@ -159,7 +159,11 @@ class Slots:
             try:
                 outcome, contents = _lighten(invoke(dispatch.invocation, surroundings, iso_now))
             except NotBegun:
-                self._tell(StepNotBegun(dispatch.id))
+                if cancellation.is_set():  # as if it had been canceled in the line
+                    now = iso_now()
+                    self._tell(StepEnded(dispatch, Outcome("canceled", cancellation.reason, (), now, now, 0), {}))
+                else:
+                    self._tell(StepNotBegun(dispatch.id))
             else:
                 self._tell(StepEnded(dispatch, outcome, contents))
             finally:

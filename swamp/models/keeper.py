@@ -20,6 +20,7 @@ and on a line, when there is no step on it:
 A step that is too long for a packet is empty and has a descriptor: a file that holds it. On its line is told of a step:
 
     ended <code> <n> <began>   it has exited, and these are its outputs: n bytes of the first, then the other  (the end)
+    unheard <code>             it has exited, and its outputs could not be told (the end)
     on <n> <began>             it takes longer, or its outputs do, of which this much has come so far; the rest comes
                                through the descriptors                                 + descriptors: stdout, stderr
     exit <code>                it has exited; it was to be ended, and perhaps not all of it is
@@ -326,15 +327,19 @@ class Keeper:
                 return
             with open(descriptors[0], "rb") as file:  # noqa: PTH123
                 request = file.read()
-        if self._most and len(self._running) >= self._most:
+        if self._waiting or not self._has_room():
             self._waiting[request.partition(b"\0")[0]] = (line, request)
         else:
             self._start(line, request)
 
     def _start_waiting(self) -> None:
         """There may be room for those that wait."""
-        while self._waiting and len(self._running) < self._most:
+        while self._waiting and self._has_room():
             self._start(*self._waiting.pop(next(iter(self._waiting))))
+
+    def _has_room(self) -> bool:
+        """Whether one more may run. What is left of a step that is being ended runs, too."""
+        return not self._most or len(self._running) + sum(not step.pid for step in self._ending) < self._most
 
     def _withdraw(self, token: bytes) -> bool:
         """Whether the step was waiting; then it is never started."""
@@ -443,6 +448,7 @@ class Keeper:
             if not left and not step.pid:
                 self._ending.remove(step)
                 self._forget(step)
+        self._start_waiting()
         self._next_look = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _PAUSE_LONGEST)
 
@@ -477,7 +483,8 @@ class Keeper:
                 second, is_all_too = _read_to_end(step.outputs[1])
                 if is_all and is_all_too:
                     head = b"ended %d %d %d\0" % (code, len(first), step.began * 1e9)
-                    self._tell(step.line, head + first + second)
+                    if not self._tell(step.line, head + first + second):  # more than this system passes on at once
+                        self._tell(step.line, b"unheard %d" % code)
                     for descriptor in step.outputs:
                         os.close(descriptor)
                     step.outputs, step.line = None, None
@@ -494,14 +501,18 @@ class Keeper:
         if step.line is not None:
             self._tell(step.line, b"over")
 
-    def _tell(self, line: socket.socket, what: bytes) -> None:
-        with suppress(OSError):  # the owner does not want to know any more
+    def _tell(self, line: socket.socket, what: bytes) -> bool:
+        """Whether it is told; it is not if the owner does not want to know any more."""
+        with suppress(OSError):
             line.send(what)
+            return True
+        return False
 
     # The end
 
     def _end_all(self) -> None:
         """TERM once, and after the grace time KILL until nothing is left: they may be starting more."""
+        self._waiting.clear()
         kill_at = time.monotonic() + GRACE
         pause, number = _PAUSE, int(signal.SIGTERM)
         while self._all_that_is_left(number):

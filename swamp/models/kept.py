@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import select
@@ -23,7 +24,7 @@ _FAREWELL = keeper.GRACE + 1.0  # seconds that the keeper gets to end what is le
 _AFTER_KILL = 1.0  # seconds; what is left then cannot be killed: the system holds it
 _OUTPUTS = 2
 _LOST = "The keeper of this machine's steps was killed, and the step was ended with it"
-_UNHEARD = "What the command prints could not be heard, and it was ended: too many files are open"
+_UNHEARD = "What the command prints could not be heard: too many files are open, or it is too much at once"
 
 
 class Kept:
@@ -103,9 +104,11 @@ class Kept:
             if self._closed:
                 raise OSError("this process is about to end")
             if self._line is not None and self._line is dead:
+                if not self._line.is_dead():
+                    raise OSError(errno.EMFILE, "it has too many files open")
                 # Others may be about to use it, so it stays open: its number must not come to mean something else.
                 self._dead.append(self._line)
-                self._line.process.wait()
+                self._line.hang_up()
                 self._line = None
             if self._line is None:
                 self._line = _Line(self._mark, self._most)
@@ -159,7 +162,16 @@ class _Line:
         """The step on this line has ended."""
         self._free.append(line)
         if self._closed:
-            self._hang_up()
+            self.hang_up()
+
+    def is_dead(self) -> bool:
+        """Whether the keeper has ended, of which its sockets may have told just now. One that lives may have dropped a
+        line because it has too many files open."""
+        try:
+            self.process.wait(_AFTER_KILL)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _new_line(self) -> socket.socket:
         line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -172,7 +184,9 @@ class _Line:
             theirs.close()
         return line
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Close the lines without a step; those with one are closed when it has ended."""
+        self._closed = True
         with suppress(IndexError):
             while True:
                 self._free.pop().close()
@@ -196,8 +210,7 @@ class _Line:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_FAREWELL)
         self._socket.close()
-        self._closed = True
-        self._hang_up()
+        self.hang_up()
 
 
 def _send_long(line: socket.socket, request: bytes) -> None:
@@ -248,7 +261,7 @@ class KeptProgram:
             first = int(words[-2])
             self.printed = (content[:first], content[first:])
             self.began = int(words[-1]) / 1e9
-        if what in (b"ended", b"exit"):
+        if what in (b"ended", b"exit", b"unheard"):
             self.exit_code = int(words[0])
         if what == b"on" and len(descriptors) == _OUTPUTS:
             self.outputs = (descriptors[0], descriptors[1])
@@ -256,7 +269,7 @@ class KeptProgram:
             for descriptor in descriptors:
                 os.close(descriptor)
             self.signal(signal.SIGKILL)
-        elif what == b"exit" and self.outputs is None:
+        elif what == b"unheard" or (what == b"exit" and self.outputs is None):
             self.fault = _UNHEARD
         if not what:
             self._keeper_is_dead()
@@ -299,8 +312,10 @@ class KeptProgram:
         if self._line is not None:
             self._line.close()
             self._line = None
+        if not self._keeper.is_dead() and self.outputs is None:
+            raise NotStarted("The command cannot be started: its keeper has too many files open")
         if self.exit_code is None:
-            end_marked(self._token)
+            end_marked(self._token, self._keeper.process.pid)
             self.exit_code, self.fault = -signal.SIGKILL, _LOST
 
 
@@ -310,13 +325,14 @@ def spawner_that_leaves_nothing(most: int = 0) -> Spawner:
     return Kept(most) if sys.platform == "linux" else Direct()
 
 
-def end_marked(token: str) -> None:
-    """Kill what is left of a step whose keeper is dead: nobody else watches over it."""
+def end_marked(token: str, of: int) -> None:
+    """Kill what is left of a step whose keeper (its process id) is dead: nobody else watches over it. The keeper itself
+    bears the mark of the step that it started last, and may be seen still."""
     until = time.monotonic() + _AFTER_KILL
     quiet = 0
     while quiet < 2 and time.monotonic() < until:  # twice, because the keeper may have died while it started it
         processes = keeper.look()
-        left = keeper.tree(processes, processes.keys(), (), lambda pid: keeper.is_of_step(pid, token.encode()))
+        left = keeper.tree(processes, processes.keys() - {of}, (), lambda pid: keeper.is_of_step(pid, token.encode()))
         left -= keeper.send(processes, left, signal.SIGKILL)
         quiet = 0 if left else quiet + 1
         time.sleep(0.01)

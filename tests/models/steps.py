@@ -108,5 +108,5 @@ def is_alive(pid: int) -> bool:
     """Whether the process runs; one that has ended and only waits for its parent to notice does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second where it ends while it is read
         return False

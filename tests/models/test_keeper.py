@@ -172,6 +172,26 @@ def test_nothing_begins_after_the_owner_has_gone(tmp_path: Path, keeper: Kept) -
     assert not (tmp_path / "traces").exists()
 
 
+def test_what_waits_for_its_turn_does_not_begin_after_the_owner_has_gone(tmp_path: Path) -> None:
+    kept = Kept(2)
+    SPAWNERS.append(kept)
+    try:
+        with ExitStack() as stack:
+            steps = [stack.enter_context(Step(tmp_path, f"touch begun-{n}; exec sleep 60")) for n in range(6)]
+            for step in steps[:2]:
+                step._thread.start()
+            wait_until(lambda: len([*tmp_path.glob("begun-*")]) == 2, "two steps to run")
+            for step in steps[2:]:
+                step._thread.start()
+            wait_until(lambda: next(kept._numbers) > 6, "the others to be asked for")
+            kept.close()
+            assert {step.end().status for step in steps} == {"failed"}
+    finally:
+        SPAWNERS.pop()
+        kept.close()
+    assert sorted(path.name for path in tmp_path.glob("begun-*")) == ["begun-0", "begun-1"]
+
+
 # ---------------------------------------------------------------------- a step is ended
 
 
@@ -290,6 +310,27 @@ def test_descriptors_do_not_pile_up(tmp_path: Path, keeper: Kept) -> None:
     wait_until(lambda: not children.read_text(), "the keeper to have no children left, dead ones included")
 
 
+def test_a_keeper_without_room_for_more_descriptors_fails_steps_and_goes_on(tmp_path: Path, keeper: Kept) -> None:
+    shell(tmp_path, "true")
+    pid = keeper.pid
+    assert pid is not None
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with Step(tmp_path, "echo begun; until [ -e go ]; do sleep 0.01; done") as step:
+        step.start("begun")  # it has the only line
+        held = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+        lowest_free = next(number for number in range(1000) if number not in held)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+        other = shell(tmp_path, "touch traces")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert other.status == "failed"
+        assert "too many files open" in str(other.error)
+        (tmp_path / "go").touch()
+        assert step.end().status == "succeeded"
+    assert not (tmp_path / "traces").exists()
+    assert shell(tmp_path, "true").status == "succeeded"
+    assert keeper.pid == pid, "it was not taken for dead"
+
+
 def test_a_step_whose_outputs_cannot_be_heard_is_ended_and_says_why(tmp_path: Path, keeper: Kept) -> None:
     shell(tmp_path, "true")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -300,7 +341,7 @@ def test_a_step_whose_outputs_cannot_be_heard_is_ended_and_says_why(tmp_path: Pa
         outcome = shell(tmp_path, "echo $$ > pid; exec sleep 60")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert outcome.error == "What the command prints could not be heard, and it was ended: too many files are open"
+    assert str(outcome.error).startswith("What the command prints could not be heard: too many files are open")
     assert not is_alive(int((tmp_path / "pid").read_text()))
     assert shell(tmp_path, "sleep 0.1").status == "succeeded"
 
@@ -355,6 +396,20 @@ def test_what_steps_left_behind_is_ended_by_the_next_keeper_too(tmp_path: Path, 
     assert alive(pids) == pids
     keeper.close()
     assert not alive(pids)
+
+
+def test_a_keeper_that_is_killed_takes_nothing_with_it_but_what_runs(tmp_path: Path, keeper: Kept) -> None:
+    with Step(tmp_path, f"(setsid sh -c '{_SAY}; exec sleep 60 >&- 2>&-' &)") as before:
+        before.run()
+        service = grown(before, 1)
+    with Step(tmp_path, f"{_SAY}; exec sleep 60") as step:
+        step._thread.start()
+        pids = grown(step, 1)
+        assert keeper.pid is not None
+        os.kill(keeper.pid, signal.SIGKILL)
+        assert step.end().status == "failed"
+    assert (alive(pids), alive(service)) == ([], service)
+    assert shell(tmp_path, "true").status == "succeeded"  # whose keeper ends the service in the end
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
