@@ -64,6 +64,8 @@ def test_each_kind_of_secret_is_found_in_each_place(stage: Stage):
             [sys.executable, "-c", wait, *arguments], stdin=subprocess.PIPE, env=variables or None
         ) as process:
             try:
+                # For a moment a program that has just begun has neither arguments nor variables.
+                wait_until(lambda: secrets_told(stage.root, stage.scratch, []) != [], "the secret to be seen")
                 (place,) = secrets_told(stage.root, stage.scratch, [])
                 assert str(process.pid) in place
             finally:
