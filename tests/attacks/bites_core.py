@@ -34,7 +34,7 @@ def _no_place() -> None:
 def _no_signature() -> None:
     from swamp.wire import signing
 
-    put(signing.Verifier, "_check", lambda _self, _root: None)
+    put(signing.Verifier, "_check", lambda _self, _signature, _root: None)
 
 
 def _no_seen_list() -> None:

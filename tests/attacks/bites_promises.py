@@ -211,7 +211,7 @@ def _no_keeper() -> None:
     from swamp.models import kept
     from swamp.models.direct import Direct
 
-    put(kept, "spawner_that_leaves_nothing", Direct)
+    put(kept, "spawner_that_leaves_nothing", lambda _most=0: Direct())
 
 
 def _results_left_there() -> None:
