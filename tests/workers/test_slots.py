@@ -107,18 +107,25 @@ def test_no_more_steps_run_at_once_than_there_are_slots(tmp_path: Path, slots: S
 
 
 def test_the_time_of_a_step_is_from_when_its_turn_came(tmp_path: Path, slots: Slots, told: queue.SimpleQueue[Event]):
+    def turns() -> int:
+        return len((tmp_path / "turns-0").read_text()) + len((tmp_path / "turns-1").read_text())
+
     for number in range(2):
-        slots.start(shell(number, f"touch began-{number}; while [ ! -e go ]; do sleep 0.01; done"))
-    wait_until(lambda: (tmp_path / "began-0").exists() and (tmp_path / "began-1").exists(), "both slots to be busy")
+        slots.start(shell(number, f"while [ ! -e go ]; do echo >> turns-{number}; sleep 0.01; done"))
+    wait_until(lambda: (tmp_path / "turns-0").exists() and (tmp_path / "turns-1").exists(), "both slots to be busy")
     slots.start(shell(2, "echo its turn"))
-    time.sleep(0.3)  # which is not to be in its time
-    gone_on = iso_now()
+    wait_until(lambda: "node--2" in slots._asked, "the step to wait for its turn")
+    asked = turns()
+    wait_until(lambda: turns() > asked + 50, "the others to take time that is not its own")
+    waiting = iso_now()
+    wait_until(lambda: turns() > asked + 60, "the others to take a little more of it")  # times are told in milliseconds
+    since = time.monotonic()
     (tmp_path / "go").touch()
     while not (isinstance(event := told.get(timeout=10), StepEnded) and event.dispatch.id == "node--2"):
         pass
     outcome = event.outcome
-    assert gone_on <= outcome.started_at <= outcome.ended_at
-    assert outcome.duration_ms < 300
+    assert waiting <= outcome.started_at <= outcome.ended_at
+    assert outcome.duration_ms <= (time.monotonic() - since) * 1000
     result = json.loads(next(output.content for output in outcome.outputs if output.name == "result"))  # type: ignore[arg-type]
     assert result["executedAt"] == outcome.started_at
     assert result["durationMs"] <= outcome.duration_ms
