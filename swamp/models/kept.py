@@ -227,8 +227,8 @@ def _send_long(line: socket.socket, request: bytes) -> None:
 class KeptProgram:
     """A `Program` that is a child of the keeper."""
 
-    def __init__(self, owners: _Line, line: socket.socket, token: str, executable: str, directory: Path) -> None:
-        self._keeper = owners
+    def __init__(self, to_keeper: _Line, line: socket.socket, token: str, executable: str, directory: Path) -> None:
+        self._to_keeper = to_keeper
         self._line: socket.socket | None = line  # None: there is no more to tell
         self._token = token
         self._executable = executable
@@ -274,7 +274,7 @@ class KeptProgram:
         if not what:
             self._keeper_is_dead()
         elif what not in (b"on", b"exit") or words[-1] == b"over":
-            self._keeper.free(self._line)
+            self._to_keeper.free(self._line)
             self._line = None
         if what == b"withdrawn":
             raise NotBegun
@@ -283,7 +283,7 @@ class KeptProgram:
             raise NotStarted(why_not_started(number, self._executable, self._directory, of_directory=of_directory))
 
     def withdraw(self) -> None:
-        self._keeper.withdraw(self._token)
+        self._to_keeper.withdraw(self._token)
 
     def watch(self) -> None:
         pass
@@ -292,7 +292,7 @@ class KeptProgram:
         return self._line is not None
 
     def signal(self, number: int) -> None:
-        self._keeper.signal(self._token, number)
+        self._to_keeper.signal(self._token, number)
 
     def close(self) -> None:
         if self.exit_code is None and self._line is not None:
@@ -312,10 +312,10 @@ class KeptProgram:
         if self._line is not None:
             self._line.close()
             self._line = None
-        if not self._keeper.is_dead() and self.outputs is None:
+        if not self._to_keeper.is_dead() and self.outputs is None:
             raise NotStarted("The command cannot be started: its keeper has too many files open")
         if self.exit_code is None:
-            end_marked(self._token, self._keeper.process.pid)
+            end_marked(self._token, self._to_keeper.process.pid)
             self.exit_code, self.fault = -signal.SIGKILL, _LOST
 
 
