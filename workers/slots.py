@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import queue
 import threading
 import time
@@ -19,6 +20,7 @@ from swamp.models.kept import spawner_that_leaves_nothing
 from swamp.models.spawner import NotBegun
 from swamp.values import value
 from swamp.wire.messages import LARGEST_CONTENT, Dispatch
+from workers.turns import InTurn, Turns
 
 #: Bytes of an output above which it travels by itself instead of in the result.
 BIG = 64 * 1024
@@ -68,7 +70,9 @@ class Slots:
         # wait there already when one ends, so that no processor waits for this process.
         self._spawner = spawner_that_leaves_nothing(count)
         self._most_threads = count + (min(count, AHEAD) if self._spawner.has_a_queue else 0)
-        self._line: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._line: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._numbers = itertools.count()  # of what is put in line
+        self._turns = Turns()
         # In line and not started. Whoever takes a step out of it, a slot or the loop, has it: `pop` is one operation.
         self._unstarted: dict[str, tuple[Dispatch, Cancellation]] = {}
         self._asked: dict[str, Cancellation] = {}  # of these the spawner knows; some of them run
@@ -98,7 +102,7 @@ class Slots:
         if self._threads < self._most_threads:
             self._threads += 1
             threading.Thread(target=self._serve, name=f"slot {self._threads}", daemon=True).start()
-        self._line.put(dispatch.id)
+        self._line.put((next(self._numbers), dispatch.id))
 
     def give_back(self) -> list[str]:
         """Take out of the line whatever no slot has taken yet; it will never be started here. Of what the spawner knows
@@ -142,8 +146,10 @@ class Slots:
 
     def _serve(self) -> None:
         while True:
-            taken = self._unstarted.pop(self._line.get(), None)
+            number, identifier = self._line.get()
+            taken = self._unstarted.pop(identifier, None)
             if taken is None:
+                self._turns.over(number)
                 continue
             dispatch, cancellation = taken
             self._asked[dispatch.id] = cancellation
@@ -153,7 +159,7 @@ class Slots:
                 partial(self._emit, dispatch.id),
                 cancellation,
                 self._machine,
-                self._spawner,
+                InTurn(self._spawner, self._turns, number),
                 partial(self._has_begun, dispatch.id),
             )
             try:
@@ -167,6 +173,7 @@ class Slots:
             else:
                 self._tell(StepEnded(dispatch, outcome, contents))
             finally:
+                self._turns.over(number)  # it may have started nothing
                 self._asked.pop(dispatch.id, None)
                 self._begun.discard(dispatch.id)
 

@@ -8,16 +8,14 @@ and goes.
 
 The owner says on the socket, one a packet, fields parted by NUL (which is in no argument and no environment):
 
-    line                                                        + descriptor: a line for steps, one at a time
-    end    token signal                                         TERM once, or KILL until nothing is left
-    withdraw   token                                            do not start it, if it waits for its turn
-    leave                                                       go now, and end nothing of what is left
+    line   number                       + descriptor: a line, on which is told of one step at a time
+    start  number step                  start it, or, if `most` run, when one ends: in the order of the packets
+    end    token signal                 TERM once, or KILL until nothing is left
+    withdraw   token                    do not start it, if it waits for its turn
+    leave                               go now, and end nothing of what is left
 
-and on a line, when there is no step on it:
-
-    token executable directory n argument₁ … argumentₙ name=value …     start it, or, if `most` run, as soon as one ends
-
-A step that is too long for a packet is empty and has a descriptor: a file that holds it. On its line is told of a step:
+A step is `token executable directory n argument₁ … argumentₙ name=value …`; one that is too long for a packet is empty
+and has a descriptor: a file that holds it. On the line of its number is told of it:
 
     ended <code> <n> <began>   it has exited, and these are its outputs: n bytes of the first, then the other  (the end)
     unheard <code>             it has exited, and its outputs could not be told (the end)
@@ -238,9 +236,10 @@ class Keeper:
         self._owner = owner
         self._mark = mark
         self._most = most
-        self._waiting: dict[bytes, tuple[socket.socket, bytes]] = {}  # steps by token, in their order: line, request
+        self._waiting: dict[bytes, tuple[socket.socket, bytes]] = {}  # steps by token, in their order: line, itself
         self._me = os.getpid()
-        self._lines: dict[int, socket.socket] = {}  # by descriptor
+        self._lines: dict[bytes, socket.socket] = {}  # by number
+        self._numbers: dict[int, bytes] = {}  # of lines, by descriptor
         self._short: deque[_Step] = deque()  # steps, in the order of their beginning, of which some may have ended
         self._running: dict[int, _Step] = {}  # by the leader's pid, until it exits
         self._steps: dict[bytes, _Step] = {}  # by token, until there is nothing left to tell
@@ -274,9 +273,8 @@ class Keeper:
                 if descriptor == self._wake:
                     os.read(self._wake, 4096)
                     self._reap()
-                elif line := self._lines.get(descriptor):
-                    self._hear(line)
-            # Behind the lines: what it says of a step comes after the step.
+                else:  # nothing is said on a line: its other end was closed
+                    self._forget_line(descriptor)
             if said and not self._serve():
                 return None
             if self._short:
@@ -297,40 +295,40 @@ class Keeper:
         """Do what the owner says; whether that leaves anything to do."""
         request, descriptors = receive(self._owner, 1)
         kind, _, rest = request.partition(b"\0")
-        if kind == b"line" and descriptors:
-            line = socket.socket(fileno=descriptors[0])
-            self._lines[line.fileno()] = line
-            self._poll.register(line, select.POLLIN)
+        what, _, more = rest.partition(b"\0")
+        if kind == b"start":
+            self._take(what, more, descriptors)
+        elif kind == b"line" and descriptors:
+            line = self._lines[what] = socket.socket(fileno=descriptors[0])
+            self._numbers[line.fileno()] = what
+            self._poll.register(line, 0)
         elif kind == b"end":
-            token, _, number = rest.partition(b"\0")
-            if not self._withdraw(token):
-                self._end(token, int(number))
+            if not self._withdraw(what):
+                self._end(what, int(more))
         elif kind == b"withdraw":
-            self._withdraw(rest)
+            self._withdraw(what)
         return kind != b"leave"
 
-    def _hear(self, line: socket.socket) -> None:
-        """Start what is asked for on a line, or forget the line."""
-        try:
-            request, descriptors = receive(line, 1)
-        except OSError:  # its other end was closed with something unread in it
-            request, descriptors = b"", []
-        if not request:
-            self._poll.unregister(line)
-            del self._lines[line.fileno()]
-            self._waiting = {token: waits for token, waits in self._waiting.items() if waits[0] is not line}
-            line.close()
+    def _forget_line(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
+        line = self._lines.pop(self._numbers.pop(descriptor))
+        self._waiting = {token: waits for token, waits in self._waiting.items() if waits[0] is not line}
+        line.close()
+
+    def _take(self, number: bytes, step: bytes, descriptors: Collection[int]) -> None:
+        """Start the step, or have it wait for its turn."""
+        line = self._lines.get(number)
+        for descriptor in descriptors:
+            with open(descriptor, "rb") as file:  # noqa: PTH123
+                step = file.read()
+        if line is None:  # it did not come, because this process had too many open
             return
-        if request == b"\0":
-            if not descriptors:  # this process has too many open
-                self._tell(line, b"program %d" % errno.EMFILE)
-                return
-            with open(descriptors[0], "rb") as file:  # noqa: PTH123
-                request = file.read()
-        if self._waiting or not self._has_room():
-            self._waiting[request.partition(b"\0")[0]] = (line, request)
+        if not step:
+            self._tell(line, b"program %d" % errno.EMFILE)
+        elif self._waiting or not self._has_room():
+            self._waiting[step.partition(b"\0")[0]] = (line, step)
         else:
-            self._start(line, request)
+            self._start(line, step)
 
     def _start_waiting(self) -> None:
         """There may be room for those that wait."""
@@ -348,8 +346,8 @@ class Keeper:
             self._tell(line, b"withdrawn")
         return line is not None
 
-    def _start(self, line: socket.socket, request: bytes) -> None:
-        token, executable, directory, count, rest = request.split(b"\0", 4)
+    def _start(self, line: socket.socket, step: bytes) -> None:
+        token, executable, directory, count, rest = step.split(b"\0", 4)
         *command, environment = rest.split(b"\0", int(count))
         problem, pipes = b"program", list[int]()
         try:
@@ -370,8 +368,8 @@ class Keeper:
         except (OSError, ValueError) as error:
             self._tell(line, b"%s %d" % (problem, getattr(error, "errno", None) or errno.EINVAL))
         else:
-            step = self._running[pid] = self._steps[token] = _Step(token, pid, line, (pipes[0], pipes[2]))
-            self._short.append(step)
+            running = self._running[pid] = self._steps[token] = _Step(token, pid, line, (pipes[0], pipes[2]))
+            self._short.append(running)
             pipes = [pipes[1], pipes[3]]
         finally:
             for descriptor in pipes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import select
@@ -15,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from swamp.models import keeper
 from swamp.models.direct import Direct
@@ -89,7 +89,7 @@ class Kept:
             self._environment = (dict(environment), lines)
         return lines
 
-    def _send(self, request: bytes) -> tuple[_Line, socket.socket]:
+    def _send(self, request: bytes) -> tuple[_Line, _StepLine]:
         """On which lines the step is now: the owner's, and its own."""
         line = self._open_line()
         try:
@@ -104,8 +104,6 @@ class Kept:
             if self._closed:
                 raise OSError("this process is about to end")
             if self._line is not None and self._line is dead:
-                if not self._line.is_dead():
-                    raise OSError(errno.EMFILE, "it has too many files open")
                 # Others may be about to use it, so it stays open: its number must not come to mean something else.
                 self._dead.append(self._line)
                 self._line.hang_up()
@@ -115,11 +113,19 @@ class Kept:
             return self._line
 
 
+class _StepLine(NamedTuple):
+    """A socket on which the keeper tells of one step at a time, and what it is called there."""
+
+    number: int
+    socket: socket.socket
+
+
 class _Line:
     """A keeper process, the socket to it, and lines for steps. Raises `OSError` if it cannot be started."""
 
     def __init__(self, mark: str, most: int) -> None:
-        self._free: list[socket.socket] = []  # lines without a step; taken and given back in one operation each
+        self._free: list[_StepLine] = []  # those without a step; taken and given back in one operation each
+        self._numbers = itertools.count(1)
         self._closed = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -139,8 +145,9 @@ class _Line:
         finally:
             theirs.close()
 
-    def begin(self, request: bytes) -> socket.socket:
-        """Have a step begun; the line that tells of it, to be given back with `free` when there is no more to tell.
+    def begin(self, request: bytes) -> _StepLine:
+        """Have a step begun, behind those before it; the line that tells of it, to be given back with `free` when there
+        is no more to tell.
 
         Raises `OSError`; of it, `BrokenPipeError` or `ConnectionResetError` if the keeper is dead.
         """
@@ -150,15 +157,15 @@ class _Line:
             line = self._new_line()
         try:
             if len(request) <= keeper.PACKET:
-                line.send(request)
+                self._socket.send(b"start\0%d\0" % line.number + request)
             else:
-                _send_long(line, request)
+                self._send_long(line.number, request)
         except OSError:
-            line.close()
+            line.socket.close()
             raise
         return line
 
-    def free(self, line: socket.socket) -> None:
+    def free(self, line: _StepLine) -> None:
         """The step on this line has ended."""
         self._free.append(line)
         if self._closed:
@@ -173,23 +180,34 @@ class _Line:
             return False
         return True
 
-    def _new_line(self) -> socket.socket:
+    def _new_line(self) -> _StepLine:
+        number = next(self._numbers)
         line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            keeper.deliver(self._socket, b"line", [theirs.fileno()])
+            keeper.deliver(self._socket, b"line\0%d" % number, [theirs.fileno()])
         except OSError:
             line.close()
             raise
         finally:
             theirs.close()
-        return line
+        return _StepLine(number, line)
+
+    def _send_long(self, number: int, request: bytes) -> None:
+        file = os.memfd_create("request")
+        try:
+            with open(file, "wb", closefd=False) as content:
+                content.write(request)
+            os.lseek(file, 0, os.SEEK_SET)
+            keeper.deliver(self._socket, b"start\0%d\0" % number, [file])
+        finally:
+            os.close(file)
 
     def hang_up(self) -> None:
         """Close the lines without a step; those with one are closed when it has ended."""
         self._closed = True
         with suppress(IndexError):
             while True:
-                self._free.pop().close()
+                self._free.pop().socket.close()
 
     def signal(self, token: str, number: int) -> None:
         """To all processes of a step; if the keeper is dead, this is too late."""
@@ -213,23 +231,12 @@ class _Line:
         self.hang_up()
 
 
-def _send_long(line: socket.socket, request: bytes) -> None:
-    file = os.memfd_create("request")
-    try:
-        with open(file, "wb", closefd=False) as content:
-            content.write(request)
-        os.lseek(file, 0, os.SEEK_SET)
-        keeper.deliver(line, b"\0", [file])
-    finally:
-        os.close(file)
-
-
 class KeptProgram:
     """A `Program` that is a child of the keeper."""
 
-    def __init__(self, to_keeper: _Line, line: socket.socket, token: str, executable: str, directory: Path) -> None:
+    def __init__(self, to_keeper: _Line, line: _StepLine, token: str, executable: str, directory: Path) -> None:
         self._to_keeper = to_keeper
-        self._line: socket.socket | None = line  # None: there is no more to tell
+        self._line: _StepLine | None = line  # None: there is no more to tell
         self._token = token
         self._executable = executable
         self._directory = directory
@@ -241,7 +248,7 @@ class KeptProgram:
 
     @property
     def exit_fd(self) -> int | None:
-        return None if self._line is None else self._line.fileno()
+        return None if self._line is None else self._line.socket.fileno()
 
     def ends_soon(self) -> bool:
         while self.outputs is None and self._line is not None:
@@ -252,7 +259,7 @@ class KeptProgram:
         if self._line is None:
             return
         try:
-            packet, descriptors = keeper.receive(self._line, 2)
+            packet, descriptors = keeper.receive(self._line.socket, 2)
         except OSError:  # the keeper was killed with something of ours unread
             packet, descriptors = b"", []
         head, _, content = packet.partition(b"\0")
@@ -300,17 +307,17 @@ class KeptProgram:
             until = time.monotonic() + _AFTER_KILL
             while self._line is not None and time.monotonic() < until:
                 poll = select.poll()
-                poll.register(self._line, select.POLLIN)
+                poll.register(self._line.socket, select.POLLIN)
                 if poll.poll(_AFTER_KILL * 1000):
                     with suppress(NotStarted, NotBegun):
                         self.look()
         if self._line is not None:
-            self._line.close()
+            self._line.socket.close()
             self._line = None
 
     def _keeper_is_dead(self) -> None:
         if self._line is not None:
-            self._line.close()
+            self._line.socket.close()
             self._line = None
         if not self._to_keeper.is_dead() and self.outputs is None:
             raise NotStarted("The command cannot be started: its keeper has too many files open")

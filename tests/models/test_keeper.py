@@ -18,7 +18,7 @@ from swamp.models.direct import DIRECT
 from swamp.models.keeper import PACKET
 from swamp.models.kept import Kept
 from swamp.models.process import run_program
-from swamp.models.spawner import NotStarted
+from swamp.models.spawner import NotStarted, Program
 from swamp.models.surroundings import Cancellation
 from tests.models.steps import SPAWNERS, Step, is_alive, result, shell
 from tests.waiting import wait_until
@@ -295,6 +295,32 @@ def test_many_steps_at_once_get_what_is_theirs(tmp_path: Path, keeper: Kept) -> 
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_programs_start_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
+    """Also when the keeper hears of several at once, on lines that it has had for a while."""
+    kept = Kept(1)
+
+    def start(name: str) -> Program:
+        return kept.spawn(("sh", "-c", f"echo {name} >> order"), "/bin/sh", tmp_path, {"PATH": "/usr/bin:/bin"})
+
+    def end(programs: list[Program]) -> None:
+        for program in programs:
+            assert program.ends_soon() or program.outputs
+            program.close()
+
+    try:
+        end([start(f"first-{number}") for number in range(6)])
+        assert kept.pid is not None
+        (tmp_path / "order").unlink()
+        for _ in range(3):
+            os.kill(kept.pid, signal.SIGSTOP)
+            programs = [start(str(number)) for number in range(6)]
+            os.kill(kept.pid, signal.SIGCONT)
+            end(programs)
+    finally:
+        kept.close()
+    assert (tmp_path / "order").read_text().split() == [str(number) for number in range(6)] * 3
 
 
 def test_descriptors_do_not_pile_up(tmp_path: Path, keeper: Kept) -> None:

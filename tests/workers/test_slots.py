@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,22 @@ def test_no_more_steps_run_at_once_than_there_are_slots(tmp_path: Path, slots: S
         running += 1 if line == "begins" else -1
         most = max(most, running)
     assert most == 2
+
+
+def test_one_slot_starts_the_steps_in_the_order_of_the_line(tmp_path: Path, told: queue.SimpleQueue[Event]):
+    before = sys.getswitchinterval()
+    slots = Slots(1, "machine", tmp_path, {"PATH": "/usr/bin:/bin"}, told.put)
+    try:
+        sys.setswitchinterval(1e-6)  # its threads overtake each other wherever they can
+        for number in range(150):
+            slots.start(shell(number, f"echo {number} >> order"))
+        ended = 0
+        while ended < 150:
+            ended += isinstance(told.get(timeout=20), StepEnded)
+    finally:
+        sys.setswitchinterval(before)
+        slots.close()
+    assert (tmp_path / "order").read_text().split() == [str(number) for number in range(150)]
 
 
 def test_the_time_of_a_step_is_from_when_its_turn_came(tmp_path: Path, slots: Slots, told: queue.SimpleQueue[Event]):
