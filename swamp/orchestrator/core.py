@@ -30,9 +30,9 @@ from swamp.monitoring.tally import Tally
 from swamp.orchestrator.buttons import LOOK, Buttons
 from swamp.orchestrator.dispatcher import Dispatcher
 from swamp.orchestrator.incoming import Incoming
-from swamp.orchestrator.intake import CANCEL_GRACE, Intake, Taken
+from swamp.orchestrator.intake import Intake, Taken
 from swamp.orchestrator.keys import OrchestratorKeys
-from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.ledger import CANCEL_GRACE, Ledger
 from swamp.orchestrator.members import Live, Member
 from swamp.orchestrator.membership import Membership
 from swamp.orchestrator.outgoing import Outgoing

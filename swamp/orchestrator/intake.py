@@ -20,7 +20,7 @@ from swamp.data.versions import is_stored
 from swamp.models.invocation import Outcome
 from swamp.names import run_of
 from swamp.orchestrator.leases import heard
-from swamp.orchestrator.ledger import Ledger
+from swamp.orchestrator.ledger import CANCEL_GRACE, Ledger
 from swamp.orchestrator.members import Live, Member
 from swamp.orchestrator.mirror import failure
 from swamp.orchestrator.secrets import StepSecrets
@@ -53,9 +53,6 @@ log = logging.getLogger("swamp.orchestrator")
 
 #: Why a machine may say that it will not run a dispatch; `messages.Declined` explains them.
 REASONS = frozenset({"seen", "unstarted", "gone", "unreadable", "unsigned", "foreign", "expired"})
-
-#: Seconds that a step gets between TERM and KILL when its machine is told to end it.
-CANCEL_GRACE = 10.0
 
 
 @dataclass(slots=True)

@@ -26,6 +26,9 @@ WINDOW = 10_000
 #: Dispatches of one step that may be lost: one that takes its machine down every time must not go round for ever.
 MOST_ATTEMPTS = 10
 
+#: Seconds that a step gets between TERM and KILL when its machine is told to end it.
+CANCEL_GRACE = 10.0
+
 
 class Ledger:
     """`monotonic` tells seconds. Used by the core thread only."""
@@ -60,7 +63,7 @@ class Ledger:
             log.warning("step %s is dispatched again: %s", self.step_name(live), reason, extra=self.about(live))
             self._replace(live, "lost", reason)
         elif self._engine.runs[live.run_id].canceling:
-            self.canceled(live)
+            self.canceled(live, reason)
         else:
             log.warning("step %s failed: %s", self.step_name(live), reason, extra=self.about(live))
             self._engine.given_up(live.run_id, live.position, "failed", reason)
@@ -77,9 +80,16 @@ class Ledger:
         canceling = self._engine.runs[live.run_id].canceling
         return not canceling and self.planned(live).on_worker_lost == "retry" and live.losses + 1 < MOST_ATTEMPTS
 
-    def canceled(self, live: Live) -> None:
+    def patience(self, live: Live) -> float:
+        """Seconds for which a step that has begun is given time to tell of its end after its machine was lost."""
+        if self.retries(live):
+            return 0.0
+        timeout = self.planned(live).lost_timeout
+        return min(timeout, CANCEL_GRACE) if self._engine.runs[live.run_id].canceling else timeout
+
+    def canceled(self, live: Live, reason: str | None = None) -> None:
         """The step ends without having had, or told, a result, because its run is canceled."""
-        self._engine.given_up(live.run_id, live.position, "canceled", None)
+        self._engine.given_up(live.run_id, live.position, "canceled", reason)
         self.ended(live, "superseded", "canceled", worker="", error=None)
 
     def impatient(self, now: float) -> list[Live]:

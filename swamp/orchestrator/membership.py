@@ -284,8 +284,7 @@ class Membership:
                 continue
             for dispatch in [*member.running, *member.granted]:
                 live = self._ledger.live[dispatch]
-                timeout = 0 if self._ledger.retries(live) else self._ledger.planned(live).lost_timeout
-                if leases.given_up(member.lease, now, timeout):
+                if leases.given_up(member.lease, now, self._ledger.patience(live)):
                     self._ledger.lost(live, f"worker '{member.worker}' was lost while the step ran")
 
     def claims_back(self, member: Member, only: Sequence[str] | None = None) -> None:

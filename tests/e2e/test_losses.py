@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from swamp.orchestrator.leases import SILENCE
+from swamp.orchestrator.ledger import CANCEL_GRACE
 from tests.e2e.stage import Stage, step, until
 from tests.waiting import wait_until
 
@@ -78,6 +79,22 @@ def test_a_step_that_must_not_run_twice_fails_when_its_worker_does_not_come_back
     assert run.wait_for_end(timeout=25) == 1
     assert "worker 'node' was lost while the step ran" in run.output
     assert lines(starts) == ["start"]
+
+
+def test_a_canceled_run_does_not_wait_for_a_worker_that_is_lost(stage: Stage):
+    token = stage.token()
+    stage.serve()
+    worker = stage.worker(token)
+    began = stage.scratch / "began"
+    stage.model("patient", f"touch {began}; sleep 600")
+    stage.workflow("long", {**step("patient", "patient", "node"), "lostTimeout": 600})
+    run = stage.start_run("long")
+    wait_until(began.exists, "the step to begin")
+    worker.kill()
+    stage.swamp("workflow", "cancel", "long")
+    assert run.wait_for_end(timeout=SILENCE + CANCEL_GRACE + 5) == 1
+    assert stage.statuses() == {"long": "canceled"}
+    assert "worker 'node' was lost while the step ran" in run.output
 
 
 def test_a_step_waits_for_a_worker_no_longer_than_it_says(stage: Stage):

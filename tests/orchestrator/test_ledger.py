@@ -16,7 +16,7 @@ from swamp.clock import from_iso
 from swamp.data.journal import DispatchRow
 from swamp.orchestrator import ledger as ledgers
 from swamp.orchestrator.leases import Lease
-from swamp.orchestrator.ledger import MOST_ATTEMPTS, Ledger
+from swamp.orchestrator.ledger import CANCEL_GRACE, MOST_ATTEMPTS, Ledger
 from swamp.orchestrator.members import Live, Member
 from swamp.wire.envelope import Box
 from swamp.workflows.engine import Engine
@@ -122,6 +122,20 @@ def test_after_redis_was_away_everything_that_did_not_begin_waits_in_its_old_ord
     assert numbers(bench.push()) == ["0-1", "2-1", "3-1"]
     bench.begin(0)
     assert numbers(bench.push()) == ["5-1"], "what was granted may have begun"
+
+
+def test_a_lost_machine_is_waited_for_as_the_step_says_and_for_a_canceled_run_no_longer_than_for_a_kill() -> None:
+    for timeout, canceled in ((60, CANCEL_GRACE), (3, 3)):
+        bench = Bench(1, lost_timeout=timeout)
+        live = bench.begin(0)
+        assert bench.ledger.patience(live) == timeout
+        bench.engine.cancel(RUN)
+        assert bench.ledger.patience(live) == canceled
+    bench = Bench(1, on_worker_lost="retry")
+    live = bench.begin(0)
+    assert bench.ledger.patience(live) == 0
+    bench.engine.cancel(RUN)
+    assert bench.ledger.patience(live) == CANCEL_GRACE, "it will not run again, so its end is worth waiting for"
 
 
 def test_a_lost_step_fails_unless_it_may_be_tried_again() -> None:

@@ -22,8 +22,8 @@ from swamp.workflows.local import end_abandoned_runs
 def command(ctx: Context, server: Server, run: str) -> None:
     """End the run RUN: its id, the beginning of its id, or a workflow's name for the one run of it that is under way.
 
-    What has not begun does not begin any more; what runs gets a TERM signal, and a KILL 10 seconds later. This command
-    does not wait for that.
+    What has not begun does not begin any more; what runs gets a TERM signal, and a KILL 10 seconds later. A step whose
+    worker is lost is not waited for longer than that. This command waits for none of it.
 
     Exit codes: 0 the run is canceled, or was before; 1 it had ended otherwise, or has no orchestrator to end it; 3 no
     such run; 5 no orchestrator runs.
