@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 
 from swamp.orchestrator import enrollment, web
 from swamp.wire import messages
+from tests.attacks.frames import announce
 from tests.attacks.test_holds_a_token import attempt
 from tests.e2e.conftest import initialized, runtime, stage
 from tests.e2e.stage import Stage, step
@@ -114,7 +115,7 @@ def test_a_stranger_is_read_for_a_few_bytes_only(stage: Stage):
     stage.serve()
     url = f"ws://127.0.0.1:{stage.port}{messages.SESSION_PATH}"
     with connect(url, proxy=None, compression=None) as websocket:
-        websocket.send(bytes((1 << 16) + 1))
+        announce(websocket, (1 << 16) + 1)
         wait_until(lambda: _closed(websocket) == 1009, "the session to be closed as too long")
 
 
@@ -123,7 +124,7 @@ def test_a_joined_machine_is_read_a_mebibyte_at_a_time(stage: Stage):
     stage.serve()
     session = attempt(stage, token, stage.scratch / "machine", threading.Barrier(1))
     assert isinstance(session, Session)
-    session._websocket.send(bytes((1 << 20) + 1))
+    announce(session._websocket, (1 << 20) + 1)
     wait_until(lambda: _closed(session._websocket) == 1009, "the session to be closed as too long")
     session.close()
 

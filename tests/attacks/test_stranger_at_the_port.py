@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from swamp.orchestrator.web import REQUEST_SECONDS
 from swamp.wire import messages
+from tests.attacks.frames import announce
 from tests.e2e.conftest import initialized, runtime, stage
 from tests.e2e.stage import Stage
 from tests.waiting import wait_until
@@ -107,7 +108,7 @@ def test_long_requests_are_not_kept_in_memory(stage: Stage):
         assert stranger.recv(100).startswith(b"HTTP/1.1 403"), "a stranger is answered before anything is read"
 
     with connect(f"ws://127.0.0.1:{stage.port}{messages.SESSION_PATH}", proxy=None, compression=None) as websocket:
-        websocket.send(b"x" * (2 << 20))
+        announce(websocket, 2 << 20)
         wait_until(lambda: _closed(websocket) == 1009, "the session to be closed as too long")
 
 
