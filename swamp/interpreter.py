@@ -15,19 +15,26 @@ TURN = 0.0005
 YOUNG = 20_000
 
 
-#: Arenas of glibc's malloc, of which it makes one for each thread (up to 8 a processor): what one thread has freed is of
-#: no use to another. Only one thread runs Python at a time, so hardly any waits for another's arena.
+#: Arenas of glibc's malloc. It makes one for each thread (up to 8 a processor), and what was freed in one is of no use
+#: to another. Only one thread runs Python at a time, so hardly any waits for another's arena.
 ARENAS = 2
 _M_ARENA_MAX = -8
 
+#: Bytes from which on a block is given back to the system as soon as it is freed. glibc raises this limit when it sees
+#: bigger ones freed, to save calls; then the plan of a big run leaves a hole that is never filled.
+BIG_BLOCK = 128 * 1024
+_M_MMAP_THRESHOLD = -3
 
-def share_arenas() -> None:
-    """For a process whose threads hand each other much that lives on. To be called before they are started; elsewhere
-    than with glibc this does nothing."""
+
+def give_memory_back() -> None:
+    """For a process in which much comes and goes. To be called before its threads are started; elsewhere than with
+    glibc this does nothing."""
     import ctypes  # half a megabyte for those who do not call this
 
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, BIG_BLOCK)
 
 
 def settle_in() -> None:

@@ -1,8 +1,8 @@
 """A client of Redis for processes that have to stay small: a socket, and hiredis for what goes through it.
 
-A worker sends five commands. `import redis` would take a third of its memory for the hundreds of others (its asyncio
-half, clusters, `importlib.metadata` and `email` come with it); hiredis is what parses for it anyway. The orchestrator
-hears its bell by it, because it is quicker.
+A worker sends five commands, and the orchestrator a dozen more. `import redis` would take a third of a worker's memory
+for the hundreds of others (its asyncio half, clusters, `importlib.metadata` and `email` come with it); hiredis is what
+parses for it anyway.
 
 A client never heals: once the connection is broken, every command says so.
 """
@@ -31,20 +31,42 @@ class RedisTrouble(Exception):
     """The server is away, silent, or does not do what it was asked."""
 
 
+class NoConnection(RedisTrouble):
+    """There is no connection to it, or none any more."""
+
+
+class Refused(RedisTrouble):
+    """It answered with an error."""
+
+    @property
+    def code(self) -> str:
+        """The first word of the error: `NOPERM`, `WRONGPASS`, `LOADING`, …"""
+        return str(self).partition(" ")[0]
+
+
 class Client:
     """One connection (RESP 2), for one thread at a time; `cut` may be called from any."""
 
     def __init__(
-        self, dial: Callable[[], socket.socket], username: str | None, password: str | None, *, blocking: bool = False
+        self,
+        dial: Callable[[], socket.socket],
+        username: str | None,
+        password: str | None,
+        *,
+        blocking: bool = False,
+        patience: float | None = None,
     ) -> None:
-        """`dial` makes the socket; it may raise `OSError`. `blocking`: for commands that wait, see
-        `swamp.broker.connection.connect`. Raises `RedisTrouble` when the server does not let us in."""
-        self._reader = hiredis.Reader(protocolError=RedisTrouble, replyError=RedisTrouble)
+        """`dial` makes the socket; it may raise `OSError`. An answer must come within 5 seconds, or within as many as
+        a command may wait on the server, if `blocking`, or within `patience`.
+
+        Raises `RedisTrouble` when the server does not let us in.
+        """
+        self._reader = hiredis.Reader(protocolError=NoConnection, replyError=Refused)
         try:
             self._socket = dial()
         except (OSError, SwampError) as error:
-            raise RedisTrouble(f"no connection: {error}") from error
-        self._socket.settimeout(BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT)
+            raise NoConnection(f"no connection: {error}") from error
+        self._socket.settimeout(patience or (BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT))
         try:
             if password:
                 self.execute_command("AUTH", *([username] if username else []), password)
@@ -65,10 +87,11 @@ class Client:
         try:
             self._send(commands)
             answers = [self._read() for _ in commands]
-        except TimeoutError as error:
-            raise RedisTrouble("no answer in time") from error
-        except OSError as error:
-            raise RedisTrouble(str(error)) from error
+        except (OSError, RedisTrouble) as error:
+            self.cut()  # an answer that comes late is not taken for that of the next command
+            if isinstance(error, RedisTrouble):
+                raise
+            raise NoConnection("no answer in time" if isinstance(error, TimeoutError) else str(error)) from error
         for answer in answers:
             if isinstance(answer, RedisTrouble):
                 raise answer
@@ -79,7 +102,7 @@ class Client:
         try:
             self._send([words])
         except OSError as error:
-            raise RedisTrouble(str(error)) from error
+            raise NoConnection(str(error)) from error
 
     def hear(self, seconds: float) -> Any:  # noqa: ANN401 - what a server may say
         """What the server says without being asked, once subscribed; None when it says nothing for so long.
@@ -92,7 +115,7 @@ class Client:
         except TimeoutError:
             return None
         except OSError as error:
-            raise RedisTrouble(str(error)) from error
+            raise NoConnection(str(error)) from error
         if isinstance(heard, RedisTrouble):
             raise heard
         return heard
@@ -117,11 +140,11 @@ class Client:
                 return answer
             data = self._socket.recv(_PIECE)
             if not data:
-                raise RedisTrouble("the server has ended the connection")
+                raise NoConnection("the server has ended the connection")
             self._reader.feed(data)
 
 
-def dial(url: str, ca_certificate: Path | None = None) -> socket.socket:
+def dial(url: str, ca_certificate: Path | None = None, patience: float = CONNECT_TIMEOUT) -> socket.socket:
     """A connection to the server at a URL as `swamp.broker.location` describes it; its login is not looked at.
 
     With `rediss://` the certificate has to bear the host's name, signed by a CA in `ca_certificate` (PEM) or by one of
@@ -131,11 +154,11 @@ def dial(url: str, ca_certificate: Path | None = None) -> socket.socket:
     split = urlsplit(location.url)
     if split.scheme == "unix":
         made = socket.socket(socket.AF_UNIX)
-        made.settimeout(CONNECT_TIMEOUT)
+        made.settimeout(patience)
         made.connect(split.path)
         return made
     host = split.hostname or "localhost"
-    made = socket.create_connection((host, split.port or PORT), CONNECT_TIMEOUT)
+    made = socket.create_connection((host, split.port or PORT), patience)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if split.scheme == "rediss":

@@ -39,7 +39,7 @@ class Buttons:
 
     def look(self, served: Callable[[], set[str]]) -> bool:
         """Read back what was pressed since the last look; whether anything is to be stored. `served` tells the targets
-        of all live tokens. Raises `redis.RedisError`."""
+        of all live tokens. Raises `RedisTrouble`."""
         running: dict[str, list[Live]] = {target: [] for target in self.ledger.lanes}
         waiting: dict[str, list[Live]] = {target: [] for target in self.ledger.lanes}
         for target, lane in self.ledger.lanes.items():

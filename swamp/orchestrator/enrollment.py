@@ -14,11 +14,11 @@ import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 
-import redis
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from swamp.addresses import is_loopback
 from swamp.broker.acl import password_hash
+from swamp.broker.client import RedisTrouble
 from swamp.clock import iso, iso_now, utc_now
 from swamp.data.blobs import put_blobs
 from swamp.errors import SwampError
@@ -292,7 +292,7 @@ class Enrollment:
             if isinstance(outcome, _Joined):
                 try:
                     core.membership.joined(outcome.member, session)
-                except redis.RedisError:
+                except RedisTrouble:
                     return Refusal("try_later", "the orchestrator has no connection to Redis")
             return outcome
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-import redis
-
+from swamp.broker.client import RedisTrouble
 from swamp.monitoring.books import Books, read_books
 from swamp.monitoring.gauges import Gauges, QueueGauge, WorkerGauge
 from swamp.orchestrator.core import Core
@@ -26,7 +25,7 @@ def _books(core: Core) -> Books | None:
     try:
         with closing(core.transport.address.open()) as client:
             return read_books(client)
-    except (redis.RedisError, OSError):
+    except RedisTrouble:
         return None
 
 

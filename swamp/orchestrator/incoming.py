@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import redis
-
+from swamp.broker.client import RedisTrouble
 from swamp.broker.functions import Collected
 from swamp.data import journal
 from swamp.data.store import Store
@@ -75,7 +74,7 @@ class Incoming:
                 self._transport.take_back(machine)
             self._raise_incarnation()
             self._watch.look_at_memory()
-        except (redis.RedisError, SwampError) as error:
+        except (RedisTrouble, SwampError) as error:
             self._watch.lost(error)
             return
         self._watch.connected(now)
@@ -105,7 +104,7 @@ class Incoming:
             self._turn = (self._turn + 1) % max(1, len(machines))
             incoming, more = self._transport.collect(machines[self._turn :] + machines[: self._turn], renew=look)
             self._watch.read_to_end = not more
-        except redis.RedisError as error:
+        except RedisTrouble as error:
             self._watch.lost(error)
             return []
         # What decides only once nothing is left to be read must see that nothing is.

@@ -141,7 +141,7 @@ class Membership:
         member.epoch, member.number = epoch, number
 
     def joined(self, member: Member, session: Session) -> None:
-        """After the commit of a join: its Redis user, and an empty stream down. Raises `redis.RedisError`."""
+        """After the commit of a join: its Redis user, and an empty stream down. Raises `RedisTrouble`."""
         self._transport.set_user(self._user(member))
         self._transport.clear_down(member.machine)
         self.claims_back(member)

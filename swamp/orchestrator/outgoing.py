@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import redis
-
+from swamp.broker.client import RedisTrouble
 from swamp.orchestrator.dispatcher import Dispatcher
 from swamp.orchestrator.intake import Intake, Taken
 from swamp.orchestrator.ledger import Ledger
@@ -98,7 +97,7 @@ class Outgoing:
             self._keep_books()
             # When nothing is under way there is no next cycle to wait for, and this one has been told of already.
             self._send(at_once=awaited or not self._ledger.live)
-        except redis.RedisError as error:
+        except RedisTrouble as error:
             self.start_over()
             self._watch.lost(error)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import redis
 
 from swamp.broker.acl import (
     MONITOR_USER,
@@ -21,6 +20,7 @@ from swamp.broker.acl import (
     orchestrator_rules,
     password_hash,
 )
+from swamp.broker.client import NoConnection, RedisTrouble, Refused
 from swamp.broker.connection import is_away, unreachable
 from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.broker.location import Location, Watched, of_socket, parse, parse_server, shown
@@ -67,7 +67,7 @@ class RedisServer:
         self._worker_url = None if options.worker_url is None else parse_server(options.worker_url).url
         self._ca_certificate = options.ca_certificate
         if options.ca_certificate is not None:
-            client_context(options.ca_certificate)  # says what is wrong with the file better than redis-py
+            client_context(options.ca_certificate)  # says what is wrong with the file
 
     @property
     def owner(self) -> Owner:
@@ -87,24 +87,27 @@ class RedisServer:
         address = None
         try:
             address = self.locate()
-            with address.open() as client:
+            with closing(address.open()) as client:
                 self.owner.check(client, address)
                 self.owner.prepare(client)
-        except redis.exceptions.NoPermissionError as error:
-            raise NotAllowed(
-                f"Redis at {shown(self._options.url or '')} does not let this user do what the orchestrator has to: "
-                f"{error}",
-                hint="give it all rights: ACL SETUSER <user> ~* &* +@all\n"
-                f"or, if it may only make no users, say that you accept it: --shared-redis-user   ({SHARED_COSTS})",
-                code="redis_rights",
-            ) from error
-        except redis.RedisError as error:
+        except RedisTrouble as error:
+            if isinstance(error, Refused) and error.code == "NOPERM":
+                raise self._may_not(error) from error
             problem = unreachable(self._options.url or "", error)
             if not is_away(error):
                 raise problem from error
             text = "%s; waiting for it, and until it is there no step starts on a worker (%s)"
             log.warning(text, problem.message, problem.hint)
         return address
+
+    def _may_not(self, error: Refused) -> NotAllowed:
+        where = f"Redis at {shown(self._options.url or '')}"
+        return NotAllowed(
+            f"{where} does not let this user do what the orchestrator has to: {error}",
+            hint="give it all rights: ACL SETUSER <user> ~* &* +@all\n"
+            f"or, if it may only make no users, say that you accept it: --shared-redis-user   ({SHARED_COSTS})",
+            code="redis_rights",
+        )
 
     def _start_embedded(self) -> EmbeddedRedis:
         rules = orchestrator_rules(password_hash(self._keys.redis_orchestrator))
@@ -123,7 +126,7 @@ class RedisServer:
 
     def locate(self) -> RedisAddress:
         """Where it is now; an embedded server that has ended is started again. Raises what `start` raises, and
-        `redis.ConnectionError` when no Sentinel knows. May take seconds; from any thread."""
+        `NoConnection` when no Sentinel knows. May take seconds; from any thread."""
         if self._embedded is not None:
             return self._locate_embedded(self._embedded)
         location = self._where
@@ -131,13 +134,13 @@ class RedisServer:
             location = find_master(location, self._ca_certificate)
             check_redis(location.url, None, insecure=self._options.insecure)
         if location is None:
-            raise redis.ConnectionError("the embedded server was not started")
+            raise NoConnection("the embedded server was not started")
         return RedisAddress(location, self._worker_url or location.url, self._ca_certificate)
 
     def _locate_embedded(self, embedded: EmbeddedRedis) -> RedisAddress:
         with self._lock:
             if self._stopped:
-                raise redis.ConnectionError("the embedded server was stopped")
+                raise NoConnection("the embedded server was stopped")
             if not embedded.running:
                 log.error("the embedded Redis server has ended; starting it again (its log: %s)", embedded.log_path)
                 embedded.stop()

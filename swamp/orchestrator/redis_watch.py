@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
-
+from swamp.broker.client import RedisTrouble
 from swamp.errors import SwampError
 from swamp.monitoring.tally import Tally
 from swamp.orchestrator import room
@@ -87,11 +86,11 @@ class RedisWatch:
         """For what is made again anyway when Redis is back."""
         try:
             yield
-        except redis.RedisError as error:
+        except RedisTrouble as error:
             self.lost(error)
 
     def look_at_memory(self) -> None:
-        """Raises `redis.RedisError`."""
+        """Raises `RedisTrouble`."""
         before, self.memory = self.memory, self._transport.memory()
         if room.may_push(before) and not room.may_push(self.memory):
             log.error("Redis is short of memory (%.0f%% of maxmemory is used): steps wait", 100 * self.memory)

@@ -8,8 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
+from swamp.broker.client import RedisTrouble
 from swamp.errors import SwampError
 
 
@@ -44,14 +43,14 @@ def attempt(tx: sqlite3.Connection, request: Request) -> Tried:
     return Tried(request, result, None)
 
 
-def resolve(tried: Iterable[Tried], redis_lost: Callable[[redis.RedisError], None]) -> None:
+def resolve(tried: Iterable[Tried], redis_lost: Callable[[RedisTrouble], None]) -> None:
     """Behind the commit: do what is left of each request, and tell whoever waits for it."""
     for one in tried:
         result, error = one.result, one.error
         if error is None and one.request.after is not None:
             try:
                 result = one.request.after(result)
-            except redis.RedisError as failure:
+            except RedisTrouble as failure:
                 redis_lost(failure)
                 error = failure
             except SwampError as failure:

@@ -24,7 +24,7 @@ from swamp.clock import iso_now
 from swamp.data.store import Store
 from swamp.errors import Busy, Invalid
 from swamp.files import make_private_dir, write_atomically
-from swamp.interpreter import settle_in, share_arenas
+from swamp.interpreter import give_memory_back, settle_in
 from swamp.models.environment import step_environment
 from swamp.orchestrator.app import App, Watchers
 from swamp.orchestrator.core import Core
@@ -69,7 +69,7 @@ def serve(repo: Repo, options: ServeOptions, environ: Mapping[str, str]) -> None
         check_redis(options.redis.url, options.redis.worker_url, insecure=options.redis.insecure),
         f"workers use the account of the orchestrator in Redis: {SHARED_COSTS}" if options.redis.shared_user else None,
     ]
-    share_arenas()
+    give_memory_back()
     settle_in()
     make_room()
     tls = server_context(options.certificate, options.key) if options.certificate is not None else None

@@ -1,6 +1,6 @@
 """The orchestrator's side of Redis: what it sends and reads, in batches. Knows nothing of runs.
 
-Any method may raise `redis.RedisError`: the caller then takes Redis for away, and `connect` makes everything anew.
+Any method may raise `RedisTrouble`: the caller then takes Redis for away, and `connect` makes everything anew.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import cast
 
-import redis
-
 from swamp.broker import functions, keyspace
 from swamp.broker.acl import AclUser, worker_name
-from swamp.broker.client import Client, RedisTrouble, dial
-from swamp.broker.connection import check_server, connect
+from swamp.broker.client import Client, NoConnection, RedisTrouble, Refused
+from swamp.broker.connection import check_server, connect, facts_of
 from swamp.broker.location import Location
 from swamp.broker.posting import Letterbox, Posting
 from swamp.clock import iso_now
@@ -48,13 +45,9 @@ class RedisAddress:
     def own(self) -> bool:
         return self.socket is not None
 
-    def open(self) -> redis.Redis:
-        return connect(self.location, ca_certificate=self.ca_certificate)
-
-    def listener(self) -> Client:
-        """A connection to hear by. redis-py takes four to six times as long over what it hears."""
-        login = (self.location.username, self.location.password)
-        return Client(partial(dial, self.location.url, self.ca_certificate), *login)
+    def open(self) -> Client:
+        """Raises `RedisTrouble`."""
+        return connect(self.location, self.ca_certificate)
 
 
 @dataclass(frozen=True)
@@ -66,14 +59,15 @@ class Owner:
     tools: tuple[AclUser, ...] = ()  #: the users for monitoring tools
     shared: bool = False  #: there is one user, whom everybody is
 
-    def check(self, client: redis.Redis, address: RedisAddress) -> None:
+    def check(self, client: Client, address: RedisAddress) -> None:
         """Raises `Invalid` when Swamp cannot work on this server, or it is another's. Changes nothing."""
         check_server(client, address.location.url)
-        owner, repository = cast("list[bytes | None]", client.hmget(keyspace.REPO, "owner", "repository"))
+        fields = client.execute_command("HMGET", keyspace.REPO, "owner", "repository")
+        owner, repository = cast("list[bytes | None]", fields)
         if owner not in (None, self.id.encode()) and not address.own:
             raise self.foreign(address, (repository or b"").decode(errors="replace"))
 
-    def prepare(self, client: redis.Redis) -> None:
+    def prepare(self, client: Client) -> None:
         """What everybody who uses the server needs, whoever they are. Users are not replicated: a server that was a
         replica until now has none."""
         functions.load_library(client)
@@ -109,23 +103,23 @@ class Transport:
         connected: Callable[[RedisAddress], None] = lambda address: None,
     ) -> None:
         """`locate` tells where Redis is now: an embedded server that has ended is started again and moves, and so does
-        the master behind Sentinels. It may take a second, and raise a `SwampError` or `redis.RedisError`. `connected`
+        the master behind Sentinels. It may take a second, and raise a `SwampError` or `RedisTrouble`. `connected`
         hears of every connection."""
         self._owner = owner
         self._locate = locate
         self._connected = connected
-        self._coming: Future[tuple[RedisAddress, redis.Redis]] | None = None  # a connection in the making
-        self._client: redis.Redis | None = None
+        self._coming: Future[tuple[RedisAddress, Client]] | None = None  # a connection in the making
+        self._client: Client | None = None
         self._line: Posting | None = None  # through the client
         self._address: RedisAddress | None = None
         self._marker = ""  # by which the server is known to be the one that was prepared
 
     @property
     def address(self) -> RedisAddress:
-        """Where the connection goes. Raises `redis.ConnectionError` when there is none."""
+        """Where the connection goes. Raises `NoConnection` when there is none."""
         address = self._address
         if address is None:
-            raise redis.ConnectionError("not connected")
+            raise NoConnection("not connected")
         return address
 
     @property
@@ -142,18 +136,10 @@ class Transport:
         self._asked.flush()
 
     @property
-    def _redis(self) -> redis.Redis:
-        """For commands of redis-py's, behind what was posted."""
-        self.flush()
-        if self._client is None:
-            raise redis.ConnectionError("not connected")
-        return self._client
-
-    @property
     def _asked(self) -> Posting:
-        """For functions whose answer is wanted."""
+        """For whatever is to be done now, or whose answer is wanted."""
         if self._line is None:
-            raise redis.ConnectionError("not connected")
+            raise NoConnection("not connected")
         return self._line
 
     @property
@@ -168,7 +154,7 @@ class Transport:
         May raise a `SwampError` too: an embedded server cannot be started.
         """
         if self._coming is None:
-            coming: Future[tuple[RedisAddress, redis.Redis]] = Future()
+            coming: Future[tuple[RedisAddress, Client]] = Future()
             self._coming = coming
             coming.add_done_callback(lambda _: found())
             threading.Thread(target=self._find, args=(coming,), name="find redis", daemon=True).start()
@@ -179,11 +165,11 @@ class Transport:
             failed.result()
         return True
 
-    def _find(self, coming: Future[tuple[RedisAddress, redis.Redis]]) -> None:
+    def _find(self, coming: Future[tuple[RedisAddress, Client]]) -> None:
         try:
             address = self._locate()
             client = address.open()
-            client.ping()
+            client.execute_command("PING")
         except BaseException as error:
             coming.set_exception(error)
         else:
@@ -197,7 +183,7 @@ class Transport:
         """
         self.disconnect()
         if self._coming is None:
-            raise redis.ConnectionError("not looked for")
+            raise NoConnection("not looked for")
         coming, self._coming = self._coming, None
         address, client = coming.result()
         try:
@@ -218,21 +204,20 @@ class Transport:
     def echoes(self) -> bool:
         """Whether what is written comes back: False where the server takes nothing, for want of memory for one."""
         word = secrets.token_bytes(8)
-        client = self._redis
+        self.flush()
         try:
-            client.set(keyspace.ECHO, word, ex=60)
-            return client.get(keyspace.ECHO) == word
-        except redis.ResponseError:
+            self._asked.execute_command("SET", keyspace.ECHO, word, "EX", 60)
+            return bool(self._asked.execute_command("GET", keyspace.ECHO) == word)
+        except Refused:
             return False
 
     def disconnect(self) -> None:
         client, self._client, self._line, self._address = self._client, None, None, None
         if client is not None:
-            with suppress(redis.RedisError, OSError):
-                client.close()
+            client.close()
 
     def login(self, machine: str, password: str) -> tuple[str, str]:
-        """User and password with which a machine is to reach Redis. Raises `redis.ConnectionError` when nobody can."""
+        """User and password with which a machine is to reach Redis. Raises `NoConnection` when nobody can."""
         if not self._owner.shared:
             return worker_name(machine), password
         location = self.address.location
@@ -240,28 +225,28 @@ class Transport:
 
     def set_user(self, user: AclUser) -> None:
         if not self._owner.shared:
-            self._redis.execute_command(*user.set_user)
+            self._asked.execute_command(*user.set_user)
 
     def delete_user(self, name: str) -> None:
         """Also cuts the connections of that user."""
         if not self._owner.shared:
-            self._redis.execute_command("ACL", "DELUSER", name)
+            self._asked.execute_command("ACL", "DELUSER", name)
 
     def cut(self, name: str) -> None:
         """Cut the connections of a user: what one of them waits for it would be given by the rights it had before."""
         if not self._owner.shared:
-            self._redis.execute_command("CLIENT", "KILL", "USER", name)
+            self._asked.execute_command("CLIENT", "KILL", "USER", name)
 
     def clear_queues(self, targets: Collection[str]) -> None:
         """Nothing can be claimed after this until something is pushed. RQ's tools forget what they believe to run."""
         keys = [keyspace.queue(target) for target in targets]
         keys += [keyspace.registry("wip", target) for target in targets]
         if keys:
-            self._redis.delete(*keys)
+            self._asked.execute_command("DEL", *keys)
 
     def queued(self, target: str) -> list[str]:
         """The dispatches that lie in the target's queue."""
-        found = cast("list[bytes]", self._redis.lrange(keyspace.queue(target), 0, -1))
+        found = cast("list[bytes]", self._asked.execute_command("LRANGE", keyspace.queue(target), 0, -1))
         return [dispatch.decode() for dispatch in found]
 
     def take_back(self, machine: str, only: Sequence[str] | None = None) -> list[str]:
@@ -272,7 +257,7 @@ class Transport:
         functions.withdraw(self._asked, target, dispatches, machines)
 
     def forget_job(self, dispatch: str) -> None:
-        self._redis.delete(keyspace.job(dispatch))
+        self._asked.execute_command("DEL", keyspace.job(dispatch))
 
     def push(
         self, target: str, jobs: Sequence[functions.Job], *, front: bool = False, only_shown: bool = False
@@ -287,14 +272,12 @@ class Transport:
 
     def job_states(self, dispatches: Sequence[str]) -> list[str]:
         """As RQ's tools have them; empty where the job is gone."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for dispatch in dispatches:
-            pipeline.hget(keyspace.job(dispatch), "status")
-        return [(state or b"").decode("utf-8", "replace") for state in pipeline.execute()]
+        states = self._asked.execute_together([("HGET", keyspace.job(dispatch), "status") for dispatch in dispatches])
+        return [(state or b"").decode("utf-8", "replace") for state in states]
 
     def unqueue(self, target: str, dispatch: str) -> None:
         """Take out of a queue what does not belong there."""
-        self._redis.lrem(keyspace.queue(target), 0, dispatch)
+        self._asked.execute_command("LREM", keyspace.queue(target), 0, dispatch)
 
     def forget_target(self, target: str) -> None:
         functions.forget_target(self._asked, target)
@@ -309,7 +292,7 @@ class Transport:
 
     def memory(self) -> float:
         """How much of the memory that it may use is used: 0.0 without a limit, more than 1.0 where it was lowered."""
-        facts = self._redis.info("memory")
+        facts = facts_of(self._asked.execute_command("INFO", "memory"))
         used = float(facts["used_memory"]) - float(facts.get("mem_not_counted_for_evict", 0))
         limit = float(facts.get("maxmemory", 0))
         return used / limit if limit else 0.0
@@ -319,9 +302,8 @@ class Transport:
 
     def forget_machine(self, machine: str) -> None:
         """Everything that a machine that may not come back left behind."""
-        self._redis.delete(
-            keyspace.claimed(machine), keyspace.up(machine), keyspace.down(machine), keyspace.results(machine)
-        )
+        keys = (keyspace.claimed(machine), keyspace.up(machine), keyspace.down(machine), keyspace.results(machine))
+        self._asked.execute_command("DEL", *keys)
 
     def send_down(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """(machine, sealed message), in order."""
@@ -329,13 +311,13 @@ class Transport:
 
     def clear_down(self, machine: str) -> None:
         """Messages to a machine that joins anew are void."""
-        self._redis.delete(keyspace.down(machine))
+        self._asked.execute_command("DEL", keyspace.down(machine))
 
     def mirror(self, records: Sequence[tuple[object, ...]]) -> None:
         functions.mirror(self._posted, records, iso_now(), time.time())
 
 
-def _make_users(client: redis.Redis, users: Iterable[AclUser]) -> None:
+def _make_users(client: Client, users: Iterable[AclUser]) -> None:
     """These machines' users, and no other machine's."""
     wanted = {user.name: user for user in users}
     for name in client.execute_command("ACL", "USERS"):
@@ -368,7 +350,7 @@ class BellListener:
         while not self._stop.is_set():
             try:
                 address = self._transport.address
-                with closing(address.listener()) as client:
+                with closing(address.open()) as client:
                     client.execute_command("SUBSCRIBE", keyspace.BELL)
                     heard = asked = time.monotonic()
                     # A new connection of the transport has a new address, be it the same place.
@@ -384,5 +366,5 @@ class BellListener:
                         elif now - asked > DEAF / 3:
                             client.say("PING")
                             asked = now
-            except (redis.RedisError, RedisTrouble):
+            except RedisTrouble:
                 self._stop.wait(0.5)

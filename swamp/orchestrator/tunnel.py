@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import redis
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from swamp.broker.client import NoConnection, RedisTrouble
 from swamp.orchestrator.transport import RedisAddress
 from swamp.wire import messages, tunnel
 from swamp.wire.messages import Opened, Refusal, SessionMessage
@@ -42,7 +42,7 @@ class Tunnels:
     """Belongs to the loop's thread."""
 
     def __init__(self, address: Callable[[], RedisAddress]) -> None:
-        """`address` tells where Redis is now; it may raise `redis.ConnectionError`."""
+        """`address` tells where Redis is now; it may raise `NoConnection`."""
         self._address = address
         self._passages: dict[str, Passage] = {}
 
@@ -72,9 +72,9 @@ class Tunnels:
         try:
             address = self._address()
             if address.socket is None:
-                raise redis.ConnectionError("there is no server of its own")
+                raise NoConnection("there is no server of its own")
             reader, writer = await asyncio.open_unix_connection(address.socket, limit=tunnel.LONGEST)
-        except (redis.RedisError, OSError):
+        except (RedisTrouble, OSError):
             await _say(websocket, noise, Refusal("try_later", "the orchestrator has no connection to Redis"))
             return
         try:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from swamp.broker.connection import connect
 from tests.e2e.conftest import initialized, runtime, stage
 from tests.e2e.stage import Stage
+from tests.redis_py import connect
 
 __all__ = ["initialized", "runtime", "stage"]
 

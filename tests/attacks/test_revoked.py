@@ -18,12 +18,12 @@ from statistics import median
 import pytest
 import redis
 
-from swamp.broker.connection import connect
 from swamp.clock import from_iso, iso, utc_now
 from swamp.wire import messages
 from swamp.wire.messages import BlobPart, Hello
 from tests.attacks.conftest import Intruder
 from tests.e2e.stage import Stage
+from tests.redis_py import connect
 from tests.waiting import wait_until
 from workers.identity import Identity
 from workers.session import NotReached, Session, TurnedAway, join

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from swamp.broker.acl import AclUser, orchestrator_rules, password_hash
-from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis, runtime_directory
+from tests.redis_py import connect
 
 ORCHESTRATOR = AclUser("swamp-orchestrator", tuple(orchestrator_rules(password_hash("all"))))
 
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def full(server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """The orchestrator's connection to an empty server."""
-    client = connect("", unix_socket=server.socket_path, username=ORCHESTRATOR.name, password="all")
+    client = connect(unix_socket=server.socket_path, username=ORCHESTRATOR.name, password="all")
     client.flushall()
     client.execute_command("ACL", "LOG", "RESET")
     yield client

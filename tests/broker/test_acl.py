@@ -21,10 +21,10 @@ from swamp.broker.acl import (
     worker_rules,
     worker_user,
 )
-from swamp.broker.connection import connect
 from swamp.broker.functions import Exchange, exchange, load_library
 from swamp.errors import Invalid
 from tests.broker.conftest import refused_commands
+from tests.redis_py import connect
 from tests.waiting import wait_until
 
 MACHINE = "0123456789abcdef0123"

@@ -1,4 +1,4 @@
-"""The small client, of workers and of the orchestrator's ear."""
+"""The client of workers and of the orchestrator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from swamp.broker import client as client_module
-from swamp.broker.client import Client, RedisTrouble, dial
+from swamp.broker.client import Client, NoConnection, RedisTrouble, dial
 from swamp.broker.embedded import EmbeddedRedis
 
 
@@ -69,6 +69,21 @@ def test_silence_and_the_end_of_a_connection_are_noticed(monkeypatch: pytest.Mon
         accepted.close()
         with pytest.raises(RedisTrouble):
             silent.execute_command("PING")
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "REPLY_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(partial(dial, f"redis://127.0.0.1:{listener.getsockname()[1]}"), None, None)
+        server, _ = listener.accept()
+        with server:
+            with pytest.raises(NoConnection, match="no answer in time"):
+                client.execute_command("GET", "first")
+            server.sendall(b"$5\r\nfirst\r\n")
+            with pytest.raises(NoConnection):
+                client.execute_command("GET", "second")
 
 
 def test_a_blocking_read_outlasts_the_timeout_of_other_commands(

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis, config_text, runtime_directory
 from swamp.broker.server_program import find_server
 from swamp.errors import Busy, Unreachable
 from tests.broker.conftest import ORCHESTRATOR
+from tests.redis_py import connect
 from tests.waiting import wait_until
 
 RUN = Path("/tmp")
@@ -38,7 +38,7 @@ def start(data_dir: Path, port: int | None = None) -> EmbeddedRedis:
 
 
 def log_in(server: EmbeddedRedis) -> redis.Redis:
-    return connect("", unix_socket=server.socket_path, username=ORCHESTRATOR.name, password="all")
+    return connect(unix_socket=server.socket_path, username=ORCHESTRATOR.name, password="all")
 
 
 def gone(pid: int) -> Callable[[], bool]:

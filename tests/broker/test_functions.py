@@ -14,7 +14,6 @@ import redis
 from swamp.broker import keyspace
 from swamp.broker.acl import password_hash, worker_user
 from swamp.broker.client import Client, dial
-from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis
 from swamp.broker.functions import (
     Collected,
@@ -34,6 +33,7 @@ from swamp.broker.functions import (
     wait_and_claim,
     withdraw,
 )
+from tests.redis_py import connect
 
 NOW = "2026-06-15T11:34:58.961Z"
 A, B = "a" * 20, "b" * 20
@@ -58,7 +58,7 @@ def worker(server: EmbeddedRedis, queue: redis.Redis) -> Iterator[Connect]:
     opened: list[redis.Redis] = []
 
     def as_machine(machine: str) -> redis.Redis:
-        opened.append(connect("", unix_socket=server.socket_path, username=f"swamp-m-{machine}", password=machine))
+        opened.append(connect(unix_socket=server.socket_path, username=f"swamp-m-{machine}", password=machine))
         return opened[-1]
 
     yield as_machine
@@ -237,7 +237,7 @@ def test_of_begin_and_take_back_only_one_wins(server: EmbeddedRedis, queue: redi
             taken.extend(take_back(client, A, [name]))
 
     orchestrators = [
-        connect("", unix_socket=server.socket_path, username="swamp-orchestrator", password="all") for _ in range(8)
+        connect(unix_socket=server.socket_path, username="swamp-orchestrator", password="all") for _ in range(8)
     ]
     threads = [
         *(threading.Thread(target=beginning, args=(worker(A),)) for _ in range(8)),

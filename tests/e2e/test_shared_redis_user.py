@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from swamp.broker.acl import AclUser, orchestrator_rules, password_hash
-from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis
 from tests.e2e.stage import Stage
+from tests.redis_py import connect
 
 Server = tuple[str, redis.Redis]  #: its URL with the account that Swamp gets, and a client that may do everything
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from swamp.broker.acl import AclUser, orchestrator_rules, password_hash
-from swamp.broker.connection import connect
 from swamp.broker.embedded import EmbeddedRedis, runtime_directory
 from swamp.broker.functions import Exchange, exchange
 from swamp.broker.location import Location, of_socket
@@ -27,6 +26,7 @@ from swamp.orchestrator.transport import Owner, RedisAddress, Transport
 from swamp.repo import Repo
 from swamp.tokens import store as tokens
 from swamp.tokens.token import Token
+from tests.redis_py import connect
 from tests.stories import stories
 from tests.workflows.plans import plan
 
@@ -62,7 +62,7 @@ class Line(RuleBasedStateMachine):
         self.store = Store.open(self.repo.database, self.repo.blobs, create=True)
         self.store._writer.execute("PRAGMA synchronous = OFF")
         self.keys = load_or_create_keys(self.repo, secrets.token_bytes)
-        self.client = connect(Location(of_socket(self.server.socket_path).url, USER.name, "all"))
+        self.client = connect(unix_socket=self.server.socket_path, username=USER.name, password="all")
         self.client.flushall()
         self.runs = 0
         self.line: Places = []

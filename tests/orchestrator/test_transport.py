@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import redis
 
+from swamp.broker.client import NoConnection
 from swamp.broker.location import parse_server
 from swamp.errors import Unreachable
 from swamp.orchestrator.transport import Owner, RedisAddress, Transport
@@ -34,19 +34,19 @@ def test_nobody_waits_for_a_server_that_is_silent(silent: RedisAddress) -> None:
 
 
 def test_who_looks_for_a_server_is_told_when_the_search_is_over_and_why_it_failed() -> None:
-    answers, asked = iter([Unreachable("it does not start"), redis.ConnectionError("nobody knows")]), threading.Event()
+    answers, asked = iter([Unreachable("it does not start"), NoConnection("nobody knows")]), threading.Event()
 
     def locate() -> RedisAddress:
         asked.wait(10)
         raise next(answers)
 
     transport, found = Transport(Owner("me", "here"), locate), queue.SimpleQueue[None]()
-    for error in (Unreachable, redis.ConnectionError):
+    for error in (Unreachable, NoConnection):
         asked.clear()
         assert not transport.seek(lambda: found.put(None))
         asked.set()
         found.get(timeout=10)
         with pytest.raises(error):
             transport.seek(lambda: found.put(None))
-    with pytest.raises(redis.ConnectionError, match="not looked for"):
+    with pytest.raises(NoConnection, match="not looked for"):
         transport.connect([])
