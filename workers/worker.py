@@ -200,9 +200,10 @@ class Worker:
             until = now
         elif self._results.ended:
             until = min(until, self._results.store_at)
-        until = min(until, self._ring_by)
-        if self._membership.link and (self._slots.unstarted or self._claims.opened):
-            until = min(until, self._slots.started_at + STALLED)
+        if self._membership.link:  # without one there is nobody to call, and nothing to give back
+            until = min(until, self._ring_by)
+            if self._slots.unstarted or self._claims.opened:
+                until = min(until, self._slots.started_at + STALLED)
         with suppress(queue.Empty):
             items.append(self._inbox.get(timeout=max(0.0, until - now)))
             while len(items) < 1000:
