@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -370,6 +371,24 @@ def test_a_step_whose_outputs_cannot_be_heard_is_ended_and_says_why(tmp_path: Pa
     assert str(outcome.error).startswith("What the command prints could not be heard: too many files are open")
     assert not is_alive(int((tmp_path / "pid").read_text()))
     assert shell(tmp_path, "sleep 0.1").status == "succeeded"
+
+
+def test_a_step_whose_outputs_are_too_much_for_the_system_fails_and_says_why(
+    tmp_path: Path, keeper: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def narrow(*arguments: int) -> tuple[socket.socket, socket.socket]:
+        pair = original(*arguments)
+        for end in pair:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that it has, some 4 kB
+        return pair
+
+    original = socket.socketpair
+    monkeypatch.setattr(socket, "socketpair", narrow)
+    assert result(shell(tmp_path, "echo little; exit 3"))["stdout"] == "little"
+    outcome = shell(tmp_path, f"head -c {PACKET - 1} /dev/zero | tr '\\0' x; exit 3")
+    assert outcome.status == "failed"
+    assert "it is too much at once" in str(outcome.error)
+    assert result(shell(tmp_path, "echo little again; exit 3"))["stdout"] == "little again"
 
 
 def test_a_step_that_prints_more_than_a_packet_holds_is_heard_to_its_end(tmp_path: Path, keeper: Kept) -> None:
