@@ -6,9 +6,9 @@
     redis+sentinel://[user:password@]host[:26379][,host[:26379]…]/service[/0][?sentinel_username=…&sentinel_password=…]
     rediss+sentinel://…                               the same over TLS, Sentinels and servers alike
 
-User and password are those of the servers; Sentinels have their own. No other option is taken: redis-py lets options of
-a URL win over everything else, and one of them turns the check of certificates off. Only database 0 is taken, because
-users, functions and channels belong to a whole server, and because RQ's tools look there.
+User and password are those of the servers; Sentinels have their own. No other option is taken: with redis-py, by which
+RQ's tools go, options of a URL win over all else, and one of them turns the check of certificates off. Only database 0
+is taken, because users, functions and channels belong to a whole server, and because RQ's tools look there.
 """
 
 from __future__ import annotations
