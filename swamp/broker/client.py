@@ -9,12 +9,13 @@ A client never heals: once the connection is broken, every command says so.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import hiredis
 
@@ -33,6 +34,10 @@ class RedisTrouble(Exception):
 
 class NoConnection(RedisTrouble):
     """There is no connection to it, or none any more."""
+
+
+class Garbled(NoConnection):
+    """What is at the other end says something that no server says."""
 
 
 class Refused(RedisTrouble):
@@ -61,15 +66,15 @@ class Client:
 
         Raises `RedisTrouble` when the server does not let us in.
         """
-        self._reader = hiredis.Reader(protocolError=NoConnection, replyError=Refused)
+        self._reader = hiredis.Reader(protocolError=Garbled, replyError=Refused)
         try:
             self._socket = dial()
-        except (OSError, SwampError) as error:
+        except (OSError, ValueError, SwampError) as error:  # a name that can be none is a UnicodeError
             raise NoConnection(f"no connection: {error}") from error
         self._socket.settimeout(patience or (BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT))
         try:
-            if password:
-                self.execute_command("AUTH", *([username] if username else []), password)
+            if username or password:  # one without a password is somebody else than whoever is nobody
+                self.execute_command("AUTH", *([username] if username else []), password or "")
         except BaseException:
             self.cut()
             raise
@@ -155,7 +160,7 @@ def dial(url: str, ca_certificate: Path | None = None, patience: float = CONNECT
     if split.scheme == "unix":
         made = socket.socket(socket.AF_UNIX)
         made.settimeout(patience)
-        made.connect(split.path)
+        made.connect(os.fsdecode(unquote_to_bytes(split.path)))
         return made
     host = split.hostname or "localhost"
     made = socket.create_connection((host, split.port or PORT), patience)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from swamp.broker.client import Client, NoConnection, RedisTrouble, Refused, dial
+from swamp.broker.client import Client, Garbled, NoConnection, RedisTrouble, Refused, dial
 from swamp.broker.functions import Speaks
 from swamp.broker.location import Location, shown
 from swamp.errors import Invalid, Unreachable
@@ -47,7 +47,7 @@ def is_away(error: RedisTrouble) -> bool:
     something else is no such server."""
     if isinstance(error, Refused):
         return error.code in _NOT_YET or "max number of clients" in str(error)
-    return not isinstance(error, NoSuchService) and "[SSL" not in str(error)
+    return not isinstance(error, (NoSuchService, Garbled)) and "[SSL" not in str(error)
 
 
 _NOT_YET = ("LOADING", "MASTERDOWN")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swamp.broker.client import Client, Word
+from swamp.broker.client import Client, RedisTrouble, Word
 
 FULL = 1 << 20  #: bytes of posted commands that are not kept back any longer
 
@@ -12,7 +12,8 @@ FULL = 1 << 20  #: bytes of posted commands that are not kept back any longer
 class Posting:
     """Speaks through a client that nobody else uses: all is done in the order of the calls.
 
-    An error of something posted is raised by whatever comes next.
+    An error of something posted is raised by whatever comes next, which may have no part in it. So the connection is of
+    no use from then on: whoever made it has to make sure anew that everything is there.
     """
 
     def __init__(self, client: Client) -> None:
@@ -39,7 +40,12 @@ class Posting:
     def execute_together(self, commands: list[tuple[Word, ...]]) -> list[Any]:
         """Do what was posted, then these, and tell their answers. Raises `RedisTrouble`, also for what was posted."""
         posted, self._posted, self._size = self._posted, [], 0
-        return self._client.execute_together([*posted, *commands])[len(posted) :]
+        try:
+            return self._client.execute_together([*posted, *commands])[len(posted) :]
+        except RedisTrouble:
+            if posted:
+                self._client.cut()
+            raise
 
     def flush(self) -> None:
         """Have done what was posted. Raises `RedisTrouble`."""

@@ -359,7 +359,7 @@ class BellListener:
                         said = client.hear(1.0)
                         if said is not None:
                             heard = time.monotonic()
-                            if said[0] == b"message":
+                            if isinstance(said, list) and said[:1] == [b"message"]:
                                 self._rung()
                         elif now - heard > DEAF:
                             break

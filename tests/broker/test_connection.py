@@ -5,15 +5,26 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
 
 from swamp.broker import client as client_module
-from swamp.broker.client import Client, NoConnection, RedisTrouble, Refused
-from swamp.broker.connection import Server, check_server, connect, facts_of, is_away, unreachable, version_tuple
+from swamp.broker.client import Client, NoConnection, Refused
+from swamp.broker.connection import (
+    NoSuchService,
+    Server,
+    check_server,
+    connect,
+    facts_of,
+    is_away,
+    unreachable,
+    version_tuple,
+)
 from swamp.broker.embedded import EmbeddedRedis
-from swamp.broker.location import Location, of_socket, parse_server
+from swamp.broker.location import Location, Watched, of_socket, parse_server
+from swamp.broker.sentinel import find_master
 from swamp.errors import Invalid
 
 
@@ -140,9 +151,40 @@ def test_what_other_programs_answer_is_no_connection(full: redis.Redis) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer, args=(listener,), daemon=True).start()
         client = connect(parse_server(f"redis://127.0.0.1:{listener.getsockname()[1]}"))
-        for _ in range(2):
-            with pytest.raises(RedisTrouble):
-                client.execute_command("PING")
+        with pytest.raises(NoConnection) as stranger:
+            client.execute_command("PING")
+        assert not is_away(stranger.value), "it will not become a server by waiting"
+        with pytest.raises(NoConnection):
+            client.execute_command("PING")
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        with pytest.raises(NoSuchService):
+            find_master(Watched((("127.0.0.1", listener.getsockname()[1]),), "service", tls=False), None)
+
+
+def test_a_name_that_can_be_none_is_no_connection() -> None:
+    for name in ("a..b", "a" * 64):
+        with pytest.raises(NoConnection):
+            connect(Location(f"redis://{name}:6379/0"))
+
+
+def test_a_socket_may_lie_anywhere(full: redis.Redis, server: EmbeddedRedis, tmp_path: Path) -> None:
+    odd = tmp_path / "a b%41+@é"
+    odd.symlink_to(server.socket_path)
+    for url in (of_socket(odd).url, parse_server(f"unix://{tmp_path}/a%20b%2541+%40%C3%A9").url):
+        with closing(connect(Location(url, "swamp-orchestrator", "all"))) as client:
+            assert client.execute_command("PING") == b"PONG"
+
+
+def test_who_gives_a_name_and_no_password_is_not_taken_for_nobody(full: redis.Redis, url: str) -> None:
+    full.execute_command("ACL", "SETUSER", "open", "on", "nopass", "~*", "+@all")
+    full.execute_command("ACL", "SETUSER", "closed", "on", ">word", "~*", "+@all")
+    try:
+        with closing(connect(logged_in(url, "open", ""))) as client:
+            assert client.execute_command("ACL", "WHOAMI") == b"open"
+        with pytest.raises(Refused, match="WRONGPASS"):
+            connect(logged_in(url, "closed", ""))
+    finally:
+        full.execute_command("ACL", "DELUSER", "open", "closed")
 
 
 def test_facts_are_read_line_by_line() -> None:

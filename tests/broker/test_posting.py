@@ -61,10 +61,20 @@ def test_an_error_of_what_was_posted_is_told_by_what_comes_next_and_no_answer_is
     posting.post("SET", "behind", "1")
     with pytest.raises(Refused, match="WRONGTYPE"):
         posting.execute_command("GET", "text")
-    assert posting.execute_together([("GET", "behind"), ("GET", "text")]) == [b"1", b"no list"]
-    posting.post("RPUSH", "text", "1")
+    assert full.get("behind") == b"1"
+    for call in (lambda: posting.execute_command("GET", "text"), lambda: posting.execute_together([("PING",)])):
+        with pytest.raises(NoConnection):
+            call()
+
+
+def test_an_error_of_what_was_asked_is_the_answer_to_it_alone(
+    full: redis.Redis, counted: tuple[Posting, CountingProxy]
+) -> None:
+    posting, _ = counted
+    full.set("text", "no list")
     with pytest.raises(Refused, match="WRONGTYPE"):
-        posting.flush()
+        posting.execute_command("RPUSH", "text", "1")
+    assert posting.execute_together([("GET", "text"), ("GET", "nothing")]) == [b"no list", None]
 
 
 def test_a_server_that_is_gone_is_told(full: redis.Redis, counted: tuple[Posting, CountingProxy]) -> None:
