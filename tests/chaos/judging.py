@@ -46,14 +46,17 @@ def judge_what_happened(report: Report, made: Cluster, accepted: Iterable[str], 
     """G1 to G6, by the journal and by what was noted beside it, after everything has come to rest. The processes are
     stopped for it. `accepted` are runs whose id was told, `deserters` what is to be said of processes that ended by
     themselves."""
+    at_rest = journal_of(made)
+    report.judge("G1", evidence.every_run_ended(accepted, at_rest))
+    report.judge("G2", evidence.nothing_runs_for_ever(at_rest))
+    # Who was away when the last run ended may have a late result, and brings it before it goes.
+    farewells = goodbye(made)
     journal, noted = journal_of(made), made.notes.noted
-    report.judge("G1", evidence.every_run_ended(accepted, journal))
-    report.judge("G2", evidence.nothing_runs_for_ever(journal))
     report.judge("G3", evidence.started_as_often_as_allowed(noted, journal))
     report.judge("G4", evidence.one_result_each(journal))
     report.judge("G4", evidence.no_result_was_lost(noted, journal))
     report.judge("G5", evidence.late_workers_changed_nothing(noted, journal))
-    report.judge("G6", [*deserters, *evidence.no_surprises(journal), *goodbye(made)])
+    report.judge("G6", [*deserters, *evidence.no_surprises(journal), *farewells])
     report.figures += [
         f"{len(journal.runs)} runs, {len(journal.steps)} steps, {len(journal.dispatches)} dispatches,"
         f" {sum(len(dispatch.late) for dispatch in journal.dispatches)} late results",
