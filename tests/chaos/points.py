@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import redis
+from swamp.broker.client import RedisTrouble
 
 Role = Literal["serve", "worker"]
 
@@ -45,7 +45,7 @@ def _sent(transport: Any) -> bool:
     """Let what was posted go out now, so that a point that speaks of it tells the truth."""
     try:
         transport.flush()
-    except redis.RedisError:
+    except RedisTrouble:
         return False  # it finds out itself, at its next use
     return True
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from shutil import rmtree
 
 from tests.chaos.bounds import bounds
-from tests.chaos.cluster import NODE, placed
+from tests.chaos.cluster import FLEET, NODE, PATIENCE, placed
 from tests.chaos.experiments import frozen, handed_over, restarts, rolling, storm, unbegun
-from tests.chaos.judging import Report, journal_of, swamp
+from tests.chaos.judging import Report, journal_of, judge_what_happened, swamp
 from tests.chaos.points import POINTS
 from tests.waiting import wait_until
 
@@ -40,6 +40,28 @@ def test_whatever_is_killed_at_whichever_point_every_run_ends_and_nothing_starts
 
 def test_a_result_is_neither_lost_nor_taken_twice_by_an_orchestrator_that_is_killed_while_it_takes_it():
     check(handed_over())
+
+
+def test_a_result_that_comes_when_everything_has_ended_without_it_is_kept():
+    """Its worker was killed with it, and is back only when the step has run on another machine."""
+    late, other = f"{FLEET}-a", f"{FLEET}-b"
+    with swamp() as made:
+        made.models()
+        made.workflow("one", {"name": "job", "steps": [placed("again", "quick", FLEET, "retry")]})
+        made.ready(late)
+        killed = made.machines[late].process
+        killed.arm("5 result in the outbox, not sent")
+        run = made.submitted("one")
+        killed.wait_for_end(60)
+        made.join(other)
+        assert made.come_to_rest(PATIENCE)
+        assert not any(dispatch.late for dispatch in journal_of(made).dispatches)
+        made.join(late)
+        report = Report()
+        judge_what_happened(report, made, [run], [])
+        check(report)
+        first, second = sorted(journal_of(made).dispatches, key=lambda dispatch: dispatch.id)
+        assert (first.state, len(first.late), second.state) == ("lost", 1, "finished")
 
 
 def test_a_result_that_was_sent_and_lost_its_content_before_it_was_taken_ends_its_run():
