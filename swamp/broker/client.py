@@ -70,7 +70,7 @@ class Client:
         try:
             self._socket = dial()
         except (OSError, ValueError, SwampError) as error:  # a name that can be none is a UnicodeError
-            raise NoConnection(f"no connection: {error}") from error
+            raise NoConnection(f"no connection: {_why(error)}") from error
         self._socket.settimeout(patience or (BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT))
         try:
             if username or password:  # one without a password is somebody else than whoever is nobody
@@ -96,7 +96,7 @@ class Client:
             self.cut()  # an answer that comes late is not taken for that of the next command
             if isinstance(error, RedisTrouble):
                 raise
-            raise NoConnection("no answer in time" if isinstance(error, TimeoutError) else str(error)) from error
+            raise NoConnection("no answer in time" if isinstance(error, TimeoutError) else _why(error)) from error
         for answer in answers:
             if isinstance(answer, RedisTrouble):
                 raise answer
@@ -169,6 +169,13 @@ def dial(url: str, ca_certificate: Path | None = None, patience: float = CONNECT
     if split.scheme == "rediss":
         return client_context(ca_certificate).wrap_socket(made, server_hostname=host)
     return made
+
+
+def _why(error: Exception) -> str:
+    """In the system's words, without its number; TLS has words of its own."""
+    if isinstance(error, OSError) and error.strerror and "[SSL" not in str(error):
+        return error.strerror
+    return str(error)
 
 
 def _packed(command: tuple[Word, ...]) -> bytes:

@@ -59,6 +59,8 @@ def unreachable(url: str, error: RedisTrouble) -> Unreachable:
     where = f"Redis at {shown(url)}"
     if isinstance(error, Refused) and (error.code in _STRANGERS or (error.code == "ERR" and "AUTH" in str(error))):
         return Unreachable(f"{where} refuses the login: {error}", hint="check the user name and password in the URL")
+    if isinstance(error, Garbled):
+        return Unreachable(f"{where} speaks another language than Redis: {error}", hint="check the address")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return Unreachable(
             f"{where} shows a certificate that cannot be trusted: {error}",

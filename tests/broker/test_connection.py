@@ -154,6 +154,7 @@ def test_what_other_programs_answer_is_no_connection(full: redis.Redis) -> None:
         with pytest.raises(NoConnection) as stranger:
             client.execute_command("PING")
         assert not is_away(stranger.value), "it will not become a server by waiting"
+        assert "speaks another language than Redis" in unreachable("redis://h", stranger.value).message
         with pytest.raises(NoConnection):
             client.execute_command("PING")
         threading.Thread(target=answer, args=(listener,), daemon=True).start()
