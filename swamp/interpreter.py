@@ -21,7 +21,8 @@ ARENAS = 2
 _M_ARENA_MAX = -8
 
 #: Bytes from which on a block is given back to the system as soon as it is freed. glibc raises this limit when it sees
-#: bigger ones freed, to save calls; then the plan of a big run leaves a hole that is never filled.
+#: bigger ones freed, to save calls; then the plan of a big run leaves a hole that is never filled. Nothing that long is
+#: to be asked for at every step: a call of the system takes ten times as long as what it is for.
 BIG_BLOCK = 128 * 1024
 _M_MMAP_THRESHOLD = -3
 

@@ -25,7 +25,7 @@ from swamp.errors import SwampError
 from swamp.tls import client_context
 
 Word = bytes | str | int
-_PIECE = 256 * 1024  # bytes that are read at once
+_PIECE = 64 * 1024  # bytes that are read at once
 
 
 class RedisTrouble(Exception):

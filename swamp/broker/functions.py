@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import msgpack
-
 from swamp.broker import keyspace
+from swamp.packer import Packer
 from swamp.values import value
 
 if TYPE_CHECKING:
@@ -51,9 +50,12 @@ def _call(client: Speaks, name: str, request: object) -> object:
     return client.execute_command("FCALL", f"{keyspace.LIBRARY}_{name}", 0, _packed(request))
 
 
+# The server's cmsgpack knows msgpack's first version only: no type of its own for bytes.
+_PACKER = Packer(use_bin_type=False)
+
+
 def _packed(request: object) -> bytes:
-    # The server's cmsgpack knows msgpack's first version only: no type of its own for bytes.
-    return cast("bytes", msgpack.packb(request, use_bin_type=False))
+    return _PACKER.pack(request)
 
 
 @dataclass(slots=True)

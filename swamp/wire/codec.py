@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgpack
 
 from swamp.errors import Invalid
+from swamp.packer import Packer
 
 MAX_SIZE = 64 << 20  # bytes of one packed value
 MAX_DEPTH = 32  # arrays and maps inside each other, the outermost counted
@@ -19,6 +20,7 @@ MAX_LENGTH = 1 << 20  # items of one array or map
 
 _Container: TypeAlias = "dict[Any, Any] | list[Any] | tuple[Any, ...]"
 _CONTAINERS = (dict, list, tuple)
+_PACKER = Packer()
 
 #: Every byte that does not open an array or a map: fixmap 80-8f, fixarray 90-9f, array 16 and 32, map 16 and 32.
 _NO_CONTAINER = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
@@ -34,7 +36,7 @@ def pack(value: object, *, limit: int = MAX_SIZE) -> bytes:
     """The bytes of `value`, whose maps must have text for keys. Raises `Malformed` for whatever else `unpack` would
     refuse to read back."""
     try:
-        packed: bytes = msgpack.packb(value)
+        packed = _PACKER.pack(value)
         if _may_be_deep(packed):
             _check(value)
     except (ValueError, TypeError, OverflowError) as error:
