@@ -73,7 +73,7 @@ class Client:
             raise NoConnection(f"no connection: {_why(error)}") from error
         self._socket.settimeout(patience or (BLOCKING_REPLY_TIMEOUT if blocking else REPLY_TIMEOUT))
         try:
-            if username or password:  # one without a password is somebody else than whoever is nobody
+            if username or password:  # a user without a password is still not the default user
                 self.execute_command("AUTH", *([username] if username else []), password or "")
         except BaseException:
             self.cut()
